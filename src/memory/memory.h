@@ -1,0 +1,136 @@
+/*
+ * The guest physical address space: RAM, device registers, and DMA.
+ *
+ * Guest physical addresses (GPA) are 64-bit. RAM is a list of regions on shared memfds (so that
+ * other processes and VFIO can map them), never one pointer. Lookup functions may be called from
+ * any thread; mapping and unmapping from any thread that holds no lock which a register function
+ * takes. A RAM region stays mapped for the life of the memory.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/device.h"
+#include "base/error.h"
+
+#define MEMORY_PAGE_SIZE  4096
+#define MEMORY_PAGE_SHIFT 12
+
+struct memory;
+
+struct memory_ram {
+    uint64_t base; /* GPA, page-aligned */
+    uint64_t size; /* bytes, page-aligned */
+    uint8_t *host; /* shared mapping of [fd, fd_offset) */
+    int fd;        /* -1 for ROM and flash contents, which no other process maps */
+    uint64_t fd_offset;
+    bool read_only; /* stores go to `write_ops` (flash commands) or fault (boot ROM) */
+    const struct mmio_ops *write_ops;
+    void *opaque;
+};
+
+struct memory *memory_create(void);
+void memory_destroy(struct memory *memory);
+
+/*
+ * Adds RAM at [base, base + size), zero-filled, backed by a memfd. Fails if it overlaps, is not
+ * page-aligned, or the host has not enough address space; the message names the size.
+ */
+bool memory_add_ram(struct memory *memory, uint64_t base, uint64_t size, struct error *err);
+
+/*
+ * Maps memory that the caller owns and keeps alive as readable and executable, not writable. Stores
+ * go to ops->write, or are access faults where ops is NULL. (With ops, memory_set_rom_mode can turn
+ * the reads into register reads as well: flash in its command modes.)
+ */
+bool memory_add_rom(struct memory *memory, uint64_t base, uint64_t size, uint8_t *host,
+                    const struct mmio_ops *ops, void *opaque, struct error *err);
+
+/*
+ * true: reads of the ROM region at base go to ops->read and its contents cannot be executed;
+ * false: they read the memory. Changing it makes every hart drop its translations of the region.
+ */
+void memory_set_rom_mode(struct memory *memory, uint64_t base, bool registers);
+
+/* Maps device registers. base and size need not be page-aligned. Overlaps are refused. */
+bool memory_add_mmio(struct memory *memory, uint64_t base, uint64_t size,
+                     const struct mmio_ops *ops, void *opaque, const char *name, struct error *err);
+
+/* Unmaps the region that starts at base; on return no register function of it is running,
+ * except one on the calling thread. */
+void memory_remove_mmio(struct memory *memory, uint64_t base);
+
+/* RAM regions in ascending order of base; *count is set. Valid for the life of the memory. */
+const struct memory_ram *memory_ram_regions(const struct memory *memory, size_t *count);
+
+/* Total bytes of RAM. */
+uint64_t memory_ram_size(const struct memory *memory);
+
+enum memory_kind {
+    MEMORY_NONE, /* nothing there: an access fault */
+    MEMORY_RAM,
+    MEMORY_ROM,  /* reads and fetches as RAM, stores through memory_write (also watched RAM) */
+    MEMORY_MMIO, /* through memory_read / memory_write only */
+};
+
+/*
+ * What a whole page is made of. For MEMORY_RAM and MEMORY_ROM *host is the host address of the
+ * page. A page that is partly registers is MEMORY_MMIO. This is what a TLB is filled from.
+ */
+enum memory_kind memory_page(struct memory *memory, uint64_t gpa, uint8_t **host);
+
+/*
+ * One access of 1, 2, 4 or 8 bytes by a hart, to whatever is there. A misaligned access to
+ * registers is refused. Returns false where nothing answers (an access fault).
+ */
+bool memory_read(struct memory *memory, uint64_t gpa, unsigned size, uint64_t *value);
+bool memory_write(struct memory *memory, uint64_t gpa, unsigned size, uint64_t value);
+
+/*
+ * DMA: how devices, firmware services and debuggers reach RAM (and ROM, for reading). False if any
+ * part of the range is not RAM; then nothing was written. Writes mark the dirty log and invalidate
+ * translated code. Any size, any alignment, across regions.
+ */
+bool memory_dma_read(struct memory *memory, uint64_t gpa, void *buffer, size_t size);
+bool memory_dma_write(struct memory *memory, uint64_t gpa, const void *buffer, size_t size);
+bool memory_dma_fill(struct memory *memory, uint64_t gpa, uint8_t byte, uint64_t size);
+
+/*
+ * Direct access for scatter-gather I/O. Returns the host address of [gpa, gpa + *size), with *size
+ * cut down to what is contiguous there, or NULL if gpa is not RAM. A buffer begun with `write` must
+ * be ended by memory_dma_end after its last byte was written, so that logs and translations learn
+ * of it. Guest memory changes under the reader: fetch each value once, then check it.
+ */
+void *memory_dma_begin(struct memory *memory, uint64_t gpa, size_t *size, bool write);
+void memory_dma_end(struct memory *memory, uint64_t gpa, size_t size, bool write);
+
+/*
+ * Called (on the thread that changes something) when host addresses or contents that harts may have
+ * cached are no longer right: [gpa, gpa + size) was remapped, or written past the harts. One
+ * listener per engine; the machine installs it.
+ */
+struct memory_listener {
+    void (*remapped)(void *opaque, uint64_t gpa, uint64_t size);
+    void (*code_written)(void *opaque, uint64_t gpa, uint64_t size);
+    void *opaque;
+};
+void memory_set_listener(struct memory *memory, const struct memory_listener *listener);
+
+/*
+ * Translated code. An engine marks each page it holds translations of; writes through the DMA calls
+ * to marked pages clear the mark and call code_written. Any thread.
+ */
+void memory_mark_code(struct memory *memory, uint64_t gpa);
+
+/*
+ * Calls `written` (on the hart's thread) after each hart store that touches [gpa, gpa + size) of
+ * RAM, which then no longer has a fast path for stores to that page. For words such as HTIF's
+ * tohost. Before harts run only; a few watches at most. AMOs and DMA are not reported.
+ */
+void memory_watch(struct memory *memory, uint64_t gpa, uint64_t size,
+                  void (*written)(void *opaque, uint64_t gpa), void *opaque);
+
+/* Saves or loads the contents of RAM. Zero pages take one bit. */
+void memory_state(struct memory *memory, struct stream *stream);
