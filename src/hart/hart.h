@@ -1,0 +1,285 @@
+/*
+ * A hart: architectural state, CSRs, traps, address translation, interrupts, and the interpreter.
+ *
+ * RISC-V Unprivileged and Privileged Architecture, version 20240411 and later ratified extensions.
+ *
+ * Threads. Each hart belongs to one host thread, its hart thread: all functions here are called on
+ * it, or while the hart does not run, except those marked "any thread", which talk to the running
+ * hart through `attention` and atomics.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/base.h"
+#include "isa/isa.h"
+#include "memory/memory.h"
+
+#define HART_MAX 64
+
+enum privilege {
+    PRIVILEGE_USER = 0,
+    PRIVILEGE_SUPERVISOR = 1,
+    PRIVILEGE_MACHINE = 3,
+};
+
+/* mcause values (Privileged, table "mcause values after trap"). */
+enum trap_cause {
+    TRAP_FETCH_MISALIGNED = 0,
+    TRAP_FETCH_ACCESS = 1,
+    TRAP_ILLEGAL = 2,
+    TRAP_BREAKPOINT = 3,
+    TRAP_LOAD_MISALIGNED = 4,
+    TRAP_LOAD_ACCESS = 5,
+    TRAP_STORE_MISALIGNED = 6,
+    TRAP_STORE_ACCESS = 7,
+    TRAP_ECALL_U = 8,
+    TRAP_ECALL_S = 9,
+    TRAP_ECALL_M = 11,
+    TRAP_FETCH_PAGE = 12,
+    TRAP_LOAD_PAGE = 13,
+    TRAP_STORE_PAGE = 15,
+    TRAP_NONE = -1,
+};
+
+/* Interrupt numbers: bits of mip and mie. */
+enum interrupt {
+    INTERRUPT_SSI = 1,
+    INTERRUPT_MSI = 3,
+    INTERRUPT_STI = 5,
+    INTERRUPT_MTI = 7,
+    INTERRUPT_SEI = 9,
+    INTERRUPT_MEI = 11,
+    INTERRUPT_LCOFI = 13,
+};
+
+enum access {
+    ACCESS_LOAD,
+    ACCESS_STORE, /* and AMOs */
+    ACCESS_FETCH,
+};
+
+/*
+ * Translation look-aside buffer. One entry serves all three kinds of access. A tag is the page's
+ * virtual address; bit 0 set (TLB_SLOW) means that the translation is valid but the access must
+ * leave the fast path (registers, ROM stores, watched RAM); TLB_INVALID matches nothing. The fast
+ * path compares tag[access] with the page of the access's *last* byte, which also sends accesses
+ * across a page away: host address = virtual address + addend.
+ */
+#define TLB_ENTRIES 256
+#define TLB_INVALID UINT64_MAX
+#define TLB_SLOW    UINT64_C(1)
+
+struct tlb_entry {
+    uint64_t tag[3]; /* by enum access */
+    uint64_t addend; /* to the host address; with TLB_SLOW, to the guest physical address */
+};
+
+/*
+ * The translations of one context: privilege, SUM, MXR and satp. A hart has a few, so that going
+ * to the kernel and back, copying from user space, and returning to an address space (ASID) find
+ * their entries again.
+ */
+#define TLB_CONTEXTS 8
+
+struct tlb {
+    uint64_t satp;
+    uint32_t mode; /* private encoding of effective privilege, SUM, MXR */
+    uint64_t used; /* for choosing a victim */
+    bool stale;    /* entries must be cleared before use */
+    struct tlb_entry entries[TLB_ENTRIES];
+};
+
+/* Reasons why a hart leaves its instructions at the next block boundary (hart->attention). */
+enum attention {
+    ATTENTION_INTERRUPT = 1 << 0, /* mip, mie or a timer may have changed: look */
+    ATTENTION_STOP = 1 << 1,      /* hart_run returns */
+    ATTENTION_FENCE = 1 << 2,     /* remote fences are queued */
+};
+
+struct hart;
+
+/* What the hart asks of the machine around it. All are called on the hart thread. */
+struct hart_hooks {
+    void *opaque;
+
+    /*
+     * An ecall from S-mode, where the machine has a built-in SBI (NULL: it traps to M-mode). The
+     * handler reads a0-a7 and writes a0 and a1; pc is already past the ecall and may be changed.
+     */
+    void (*sbi)(void *opaque, struct hart *hart);
+
+    /*
+     * A trap that goes to M-mode while the machine has a built-in SBI and so no M-mode software.
+     * NULL with firmware. cause has bit 63 set for interrupts.
+     */
+    void (*unhandled)(void *opaque, struct hart *hart, uint64_t cause, uint64_t tval);
+
+    /*
+     * An exception whose handler cannot exist: the trap vector is still the value of reset, or the
+     * first instruction of the handler itself faults. The machine reports and stops. NULL: ignored.
+     */
+    void (*lost)(void *opaque, struct hart *hart, uint64_t cause, uint64_t tval);
+
+    /* ebreak between the two marker instructions of RISC-V semihosting. True: it was handled, with
+     * the result in a0. NULL or false: it traps. */
+    bool (*semihosting)(void *opaque, struct hart *hart);
+};
+
+struct hart_config {
+    unsigned id; /* mhartid */
+    struct isa_extensions extensions;
+    struct memory *memory;
+    struct clock *clock;
+    struct loop *loop;
+    struct hart_hooks hooks;
+};
+
+/* A programmable counter (mhpmcounter3.. and mhpmevent3..). */
+#define HART_HPM_COUNTERS 8 /* mhpmcounter3..10 count; the rest read zero */
+
+struct hart {
+    /* x[32] takes the writes to x0, which then always reads zero. */
+    uint64_t x[33];
+    uint64_t f[32]; /* NaN-boxed */
+    uint64_t pc;
+
+    /* Set by any thread, cleared by the hart thread: enum attention. Checked at taken branches. */
+    _Atomic uint32_t attention;
+
+    enum privilege privilege;
+    struct tlb *data_tlb;  /* for loads and stores: follows mstatus.MPRV */
+    struct tlb *fetch_tlb; /* for fetches */
+
+    /* Instructions retired since reset, less what minstret was set back by. */
+    uint64_t instret;
+
+    /* LR/SC: the reserved address, or UINT64_MAX, and what was loaded. */
+    uint64_t reservation_address; /* virtual */
+    uint64_t reservation_gpa;
+    uint64_t reservation_value;
+    unsigned reservation_size;
+    uint64_t reservation_pc;
+
+    /* CSRs with storage of their own; views (sstatus, sie, ...) are computed. */
+    uint64_t mstatus, misa, medeleg, mideleg, mie, mtvec, mscratch, mepc, mcause, mtval;
+    uint64_t mcounteren, mcountinhibit, menvcfg, mstateen[4], mseccfg;
+    uint64_t stvec, sscratch, sepc, scause, stval, satp, scounteren, senvcfg, sstateen[4];
+    uint64_t stimecmp;
+    uint64_t pmpcfg[16]; /* one byte of configuration each */
+    uint64_t pmpaddr[16];
+    uint64_t mcycle_offset, minstret_offset;
+    uint64_t mhpmcounter[HART_HPM_COUNTERS], mhpmevent[HART_HPM_COUNTERS];
+    uint8_t frm;
+    unsigned fflags;
+
+    /* Interrupt lines from outside and software-written bits; any thread may change them. */
+    _Atomic uint64_t mip;
+
+    /* True while the hart thread is executing guest instructions: what a remote fence waits for. */
+    _Atomic bool running;
+    bool waiting; /* in wfi */
+
+    struct isa_extensions extensions;
+    unsigned id;
+    struct memory *memory;
+    struct clock *clock;
+    struct hart_hooks hooks;
+    struct hart_private *private; /* TLBs, decoded code, timers, fence queue: see hart/internal.h */
+};
+
+struct hart *hart_create(const struct hart_config *config);
+void hart_destroy(struct hart *hart);
+
+/* To the state after power-on (Privileged, "Reset"): M-mode, pc = reset vector, MMU off. */
+void hart_reset(struct hart *hart, uint64_t pc);
+
+/* Saves or loads the architectural state. */
+void hart_state(struct hart *hart, struct stream *stream);
+
+/*
+ * Executes instructions until ATTENTION_STOP is requested (the bit is cleared on return). wfi puts
+ * the host thread to sleep here. This is the interpreter; the JIT has an entry of the same shape.
+ */
+void hart_interpret(struct hart *hart);
+
+/* Executes exactly one instruction (or takes one trap or interrupt), for debuggers. */
+void hart_step(struct hart *hart);
+
+/* Any thread: sets attention bits and wakes the hart if it sleeps in wfi. */
+void hart_request(struct hart *hart, uint32_t bits);
+
+/* Any thread: an interrupt line's level. MSI, MTI, MEI, SSI, STI and SEI (bit numbers of mip). */
+void hart_set_interrupt(struct hart *hart, enum interrupt interrupt, bool level);
+
+/* The line into one hart's interrupt, for controllers. */
+struct irq_line hart_interrupt_line(struct hart *hart, enum interrupt interrupt);
+
+/* True if an interrupt is pending and enabled locally, whatever mstatus.xIE says: ends wfi. */
+bool hart_interrupt_pending(struct hart *hart);
+
+/*
+ * Takes a trap: cause (bit 63: interrupt), with delegation, vectoring and the CSR updates. pc is
+ * the value for xepc.
+ */
+void hart_trap(struct hart *hart, uint64_t cause, uint64_t tval);
+
+/* --- CSRs: one table, csr_table.h, feeds access, disassembly and the debugger ------------------ */
+
+struct csr {
+    const char *name; /* NULL: no CSR has this number */
+    uint16_t number;
+};
+
+/* The table entry of CSR `number` (0..4095), or NULL if this hart does not have it. */
+const struct csr *hart_csr_find(const struct hart *hart, unsigned number);
+
+/* A CSR's name for the disassembler and traces, or NULL. */
+const char *hart_csr_name(unsigned number);
+
+/*
+ * Access by a debugger, firmware services or tests: with M-mode's rights, without side effects on
+ * control flow. False if the CSR does not exist (or is read-only, when writing).
+ */
+bool hart_csr_read(struct hart *hart, unsigned number, uint64_t *value);
+bool hart_csr_write(struct hart *hart, unsigned number, uint64_t value);
+
+/* --- Translation ------------------------------------------------------------------------------ */
+
+/*
+ * Walks the page tables as the hart would now (privilege < 0) or would at that privilege, without
+ * side effects (A and D are not set). Returns TRAP_NONE and the address, or the cause.
+ */
+enum trap_cause hart_translate(struct hart *hart, uint64_t va, enum access access, int privilege,
+                               uint64_t *gpa);
+
+/* Copies from or to guest virtual memory without side effects, for SBI, semihosting, debuggers.
+ * False, with a prefix possibly copied, if a page is not mapped or not RAM. */
+bool hart_memory_read(struct hart *hart, uint64_t va, void *buffer, size_t size, int privilege);
+bool hart_memory_write(struct hart *hart, uint64_t va, const void *buffer, size_t size,
+                       int privilege);
+
+/* Fences. size UINT64_MAX means the whole address space, asid UINT64_MAX every address space. */
+void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid);
+void hart_fence_i(struct hart *hart);
+
+struct hart_fence {
+    enum { HART_FENCE_I, HART_FENCE_VMA } kind;
+    uint64_t va, size, asid;
+};
+
+/*
+ * Executes a fence on other harts. On return each target has done it, or was not executing guest
+ * instructions and does it before the next one. `caller` is the hart whose thread this is (it goes
+ * on answering fences from others meanwhile), or NULL on another thread.
+ */
+void hart_fence_remote(struct hart *caller, struct hart *const *targets, unsigned count,
+                       const struct hart_fence *fence);
+
+/* Any thread: host addresses behind [gpa, gpa + size) changed; every cached translation goes. Same
+ * guarantee as hart_fence_remote. */
+void hart_remapped(struct hart *caller, struct hart *const *harts, unsigned count);
+
+/* The guest clock was frozen, thawed or set, or state was loaded: timers are computed anew. */
+void hart_clock_changed(struct hart *hart);
