@@ -36,7 +36,7 @@ struct wide {
 };
 
 /* Below the exponent of every product of two numbers, so that a zero is the smallest operand. */
-static const int zero_exponent = -1 << 16;
+static const int zero_exponent = -(1 << 16);
 
 static int bias(const struct fp_format *format)
 {
