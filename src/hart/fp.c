@@ -330,22 +330,35 @@ uint64_t fp_div(const struct fp_format *format, uint64_t a_bits, uint64_t b_bits
                           flags);
 }
 
-/* The root of a value in [1, 4), scaled by 2^126 -> 2^63: bit by bit from the top, down to one
- * below the last place that rounding looks at; what remains is the sticky bit. */
-static uint64_t root(uint128 value, unsigned last_bit)
+/* The root of a value of 63 or 64 bits, bit by bit. */
+static uint64_t root_of_word(uint64_t value, uint64_t *remainder)
 {
-    uint64_t result = 1ULL << 63;
-    uint128 remainder = value - ((uint128)1 << 126);
+    uint64_t result = 0;
 
-    for (unsigned bit = 62; bit >= last_bit; bit--) {
-        /* (result + 2^bit)^2 - result^2 */
-        uint128 step = ((uint128)result << (bit + 1)) + ((uint128)1 << (2 * bit));
-        if (remainder >= step) {
-            remainder -= step;
-            result |= 1ULL << bit;
-        }
+    for (uint64_t bit = 1ULL << 62; bit != 0; bit >>= 2) {
+        bool fits = value >= result + bit;
+        value -= fits ? result + bit : 0;
+        result = result / 2 + (fits ? bit : 0);
     }
-    return result | (remainder != 0);
+    *remainder = value;
+    return result;
+}
+
+/* The root of a value in [2^126, 2^128), bit 0 sticky. Zimmermann's Karatsuba square root (INRIA
+ * report 3805): the root of the upper half and one division give the lower half, at most one too
+ * large. */
+static uint64_t root(uint128 value)
+{
+    uint64_t remainder;
+    uint64_t high = root_of_word((uint64_t)(value >> 64), &remainder);
+    uint128 rest = (uint128)remainder << 32 | (uint32_t)(value >> 32);
+    uint64_t low = (uint64_t)(rest / (2 * high));
+    uint128 result = ((uint128)high << 32) + low;
+
+    rest = (rest - (uint128)low * 2 * high) << 32 | (uint32_t)value;
+    if (rest < (uint128)low * low)
+        result--;
+    return (uint64_t)result | (rest != (uint128)low * low);
 }
 
 uint64_t fp_sqrt(const struct fp_format *format, uint64_t a_bits, unsigned rm, unsigned *flags)
@@ -362,7 +375,7 @@ uint64_t fp_sqrt(const struct fp_format *format, uint64_t a_bits, unsigned rm, u
         return a_bits;
 
     unsigned odd = a.exponent & 1;
-    uint64_t result = root((uint128)a.significand << (63 + odd), 62 - format->fraction_bits);
+    uint64_t result = root((uint128)a.significand << (63 + odd));
     return round_and_pack(format, false, (a.exponent - (int)odd) / 2, result, rm, flags);
 }
 
