@@ -23,12 +23,12 @@ struct error;
 /* --- Extensions --- */
 
 enum isa_extension {
-#define EXTENSION(id, name, implied, listed, by_default, description) ISA_EXT_##id,
+#define EXTENSION(id, name, requires, listed, by_default, description) ISA_EXT_##id,
 #include "isa/extensions.def"
     ISA_EXT_COUNT
 };
 
-/* A set of extensions that is closed: whatever a member implies is a member too. */
+/* A set of extensions that is closed: whatever a member requires is a member too. */
 struct isa_extensions {
     uint64_t words[2];
 };
@@ -40,10 +40,10 @@ static inline bool isa_extensions_test(const struct isa_extensions *set, enum is
     return set->words[e / 64] >> (e % 64) & 1;
 }
 
-/* Adds an extension and what it implies: D brings F and Zicsr. */
+/* Adds an extension and what it requires: D brings F and Zicsr. */
 void isa_extensions_set(struct isa_extensions *set, enum isa_extension e);
 
-/* Removes an extension and what implies it: without F there is no D, Zfh or Zfhmin. */
+/* Removes an extension and what requires it: without F there is no D, Zfh or Zfhmin. */
 void isa_extensions_clear(struct isa_extensions *set, enum isa_extension e);
 
 /* What a hart has when the user asks for nothing else. */
@@ -70,11 +70,19 @@ size_t isa_extensions_string(const struct isa_extensions *set, char *text, size_
  * mmu-type. */
 const char *isa_extensions_next(const struct isa_extensions *set, unsigned *position);
 
+/* Both extensions or one of them; a single one stands twice. */
+struct isa_requirement {
+    uint8_t first, second; /* enum isa_extension */
+    bool both;
+};
+
+bool isa_requirement_met(struct isa_requirement r, const struct isa_extensions *on);
+
 struct isa_extension_info {
-    const char *name;                  /* as in the ISA string */
-    const char *description;           /* one line, for help texts */
-    const enum isa_extension *implied; /* ends with ISA_EXT_COUNT */
-    bool listed;                       /* appears in riscv,isa */
+    const char *name;        /* as in the ISA string */
+    const char *description; /* one line, for help texts */
+    struct isa_requirement requires;
+    bool listed; /* appears in riscv,isa */
     bool by_default;
 };
 
@@ -113,6 +121,10 @@ enum isa_flags {
     ISA_BYTES_4 = 4 << 16,
     ISA_BYTES_8 = 8 << 16,
     ISA_BYTES_16 = 16 << 16,
+
+    ISA_AMO_4 = ISA_AMO | ISA_LOAD | ISA_STORE | ISA_BYTES_4,
+    ISA_AMO_8 = ISA_AMO | ISA_LOAD | ISA_STORE | ISA_BYTES_8,
+    ISA_AMO_16 = ISA_AMO | ISA_LOAD | ISA_STORE | ISA_BYTES_16,
 };
 
 /* Which fields of struct insn an instruction uses, and which of them name floating-point registers.
@@ -129,12 +141,6 @@ enum isa_operands {
     ISA_ZIMM = 1 << 8,   /* rs1 is a 5-bit immediate */
     ISA_ROUNDS = 1 << 9, /* rm is a rounding mode */
     ISA_IMM = 1 << 10,
-};
-
-/* What an instruction needs: both extensions or one of them. A single one stands twice. */
-struct isa_requirement {
-    uint8_t first, second; /* enum isa_extension */
-    bool both;
 };
 
 struct isa_instruction {
@@ -154,8 +160,6 @@ static inline unsigned isa_access_bytes(enum insn_op op)
 {
     return isa_instruction(op)->flags >> 16;
 }
-
-bool isa_requirement_met(struct isa_requirement r, const struct isa_extensions *on);
 
 /* --- Decoding --- */
 
