@@ -1,0 +1,151 @@
+/*
+ * PCI Express: the ECAM host bridge, configuration space, BARs, INTx.
+ *
+ * A function is a `struct pci_device` inside its owner (a virtio transport, later a VFIO device or
+ * a bridge), which initialises it, describes its BARs and capabilities, and attaches it to a bus.
+ * Configuration space is bytes with two masks (writable, write 1 to clear); an owner that needs
+ * more hooks reads and writes.
+ *
+ * Threads: configuration accesses come on hart threads, serialised by the host's config lock, which
+ * is held around the hooks except bar_moved. A hook may take its device's lock; so whoever holds a
+ * device's lock must not call functions here but pci_set_intx and the two queries next to it, which
+ * any thread may call. Describing, attaching, detaching, reset and state: the loop's thread.
+ *
+ * BARs are mapped and unmapped by the thread that wrote the register, after the config lock is
+ * released. If two harts do so at once, one of them does the work of both.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/base.h"
+#include "memory/memory.h"
+
+#define PCI_CONFIG_SIZE 4096
+#define PCI_SLOTS       32
+#define PCI_BARS        7 /* six and the expansion ROM */
+#define PCI_BAR_ROM     6
+#define PCI_UNMAPPED    UINT64_MAX
+
+#define PCI_DEVFN(slot, function) ((slot) << 3 | (function))
+
+struct pci_host;
+struct pci_bus;
+struct pci_device;
+
+/* Where the host bridge's windows are. Memory windows are identity-mapped; sizes in bytes. */
+struct pci_host_config {
+    uint64_t ecam_base, ecam_size; /* 1 MiB a bus, at most 256 MiB */
+    uint64_t io_base, io_size;     /* port 0 is at io_base */
+    uint64_t mmio32_base, mmio32_size;
+    uint64_t mmio64_base, mmio64_size; /* prefetchable; size 0: none */
+    struct irq_line intx[4];           /* INTA..INTD of slot 0; slots rotate over them */
+};
+
+/* Creates the host bridge (00:00.0, 1b36:0008) and its root bus, and maps the ECAM. */
+struct pci_host *pci_host_create(struct memory *memory, const struct pci_host_config *config,
+                                 struct error *err);
+/* What the machine lists; removing it requires every function on its buses to be detached. */
+struct device *pci_host_device(struct pci_host *host);
+struct pci_bus *pci_host_bus(struct pci_host *host);
+struct memory *pci_bus_memory(struct pci_bus *bus);
+
+enum pci_bar_kind {
+    PCI_BAR_NONE,
+    PCI_BAR_IO,
+    PCI_BAR_MEMORY32,
+    PCI_BAR_MEMORY64, /* takes the next index as well */
+};
+
+struct pci_bar {
+    enum pci_bar_kind kind;
+    bool prefetchable;
+    uint64_t size;              /* a power of two, at least 16 (4 for I/O) */
+    const struct mmio_ops *ops; /* NULL: the owner maps it, in bar_moved */
+    void *opaque;
+
+    /* The host's, under its config lock. */
+    uint64_t mapped;  /* GPA at which it is mapped, or PCI_UNMAPPED */
+    uint64_t refused; /* GPA at which mapping failed: not tried again until something moves */
+};
+
+struct pci_device_type {
+    const char *name;
+    /* NULL or: called instead of pci_config_read / pci_config_write, which it may call. Offset is a
+     * multiple of size (1, 2, 4). Config lock held. */
+    uint32_t (*config_read)(struct pci_device *device, unsigned offset, unsigned size);
+    void (*config_write)(struct pci_device *device, unsigned offset, uint32_t value, unsigned size);
+    /* NULL or: the command register was written. Config lock held. */
+    void (*command_changed)(struct pci_device *device);
+    /* For BARs without ops: maps them at GPA `to` after unmapping them from `from` (either may be
+     * PCI_UNMAPPED). False if it could not be mapped. No lock held. */
+    bool (*bar_moved)(struct pci_device *device, unsigned bar, uint64_t from, uint64_t to);
+};
+
+struct pci_device {
+    const struct pci_device_type *type;
+    struct pci_bus *bus; /* NULL while detached */
+    uint8_t devfn;
+    struct pci_bar bars[PCI_BARS];
+
+    uint8_t config[PCI_CONFIG_SIZE];
+    uint8_t writable[PCI_CONFIG_SIZE];
+    uint8_t clear_by_one[PCI_CONFIG_SIZE]; /* RW1C bits */
+    uint8_t initial[PCI_CONFIG_SIZE];      /* what a reset restores; taken at the attach */
+    uint16_t capability_last, capability_free;
+    uint16_t extended_last, extended_free;
+
+    _Atomic bool bus_master; /* command bit 2: the device may read and write guest memory */
+    _Atomic bool intx_level; /* what the device asks for: the status register's bit */
+    bool intx_disabled;      /* command bit 10; with intx_sent under the host's intx lock */
+    bool intx_sent;
+};
+
+struct pci_identity {
+    uint16_t vendor, device, subsystem_vendor, subsystem;
+    uint32_t class_code; /* class, subclass, interface: 0x018000 */
+    uint8_t revision;
+    uint8_t interrupt_pin; /* 1..4: INTA..INTD; 0: none */
+};
+
+void pci_device_init(struct pci_device *device, const struct pci_device_type *type,
+                     const struct pci_identity *identity);
+
+/* Describes BAR `index`. Before the attach. */
+void pci_add_bar(struct pci_device *device, unsigned index, enum pci_bar_kind kind,
+                 bool prefetchable, uint64_t size, const struct mmio_ops *ops, void *opaque);
+
+/*
+ * Appends a capability of `size` bytes (its two-byte header included) to the list and returns its
+ * offset: the body is config[offset + 2...], for the caller to fill, with bits that the guest may
+ * write set in `writable`. Before the attach. Asserts that it fits.
+ */
+unsigned pci_add_capability(struct pci_device *device, uint8_t id, unsigned size);
+/* The same for extended capabilities, whose header has four bytes. */
+unsigned pci_add_extended_capability(struct pci_device *device, uint16_t id, uint8_t version,
+                                     unsigned size);
+
+/* Makes it function `devfn` of the bus. Fails if that is taken. */
+bool pci_device_attach(struct pci_device *device, struct pci_bus *bus, unsigned devfn,
+                       struct error *err);
+/* Unmaps its BARs and takes it off the bus: no hook or register function runs any more. A device
+ * that is not attached is left alone. */
+void pci_device_detach(struct pci_device *device);
+
+/* Configuration space as after power-on, BARs unmapped, INTx low. */
+void pci_device_reset(struct pci_device *device);
+void pci_device_state(struct pci_device *device, struct stream *stream);
+
+/* Plain accesses by the masks, BARs and command register included. Config lock held. */
+uint32_t pci_config_read(struct pci_device *device, unsigned offset, unsigned size);
+void pci_config_write(struct pci_device *device, unsigned offset, uint32_t value, unsigned size);
+
+/* The level the device drives on its INTx pin; the command register may hold it back. */
+void pci_set_intx(struct pci_device *device, bool level);
+
+/*
+ * Message-signalled interrupts arrive with the AIA: an MSI is a 4-byte store to an IMSIC page, so
+ * MSI-X will be `pci_msix_send(device, vector)`, which does memory_write(address, data) from the
+ * table entry; owners call it where they call pci_set_intx now.
+ */
