@@ -15,7 +15,7 @@
 #define CLOCK_TICK_NS (UINT64_C(1000000000) / CLOCK_HZ)
 
 struct clock {
-    _Atomic uint64_t origin_ns; /* host time (loop_now) at which the guest's time was 0; wraps */
+    _Atomic uint64_t offset;    /* guest's time minus host time (loop_now) in ticks; wraps */
     _Atomic uint64_t frozen_at; /* ticks while frozen */
     _Atomic bool frozen;
 };
@@ -27,5 +27,6 @@ void clock_freeze(struct clock *clock);
 void clock_thaw(struct clock *clock);
 
 /* Host time (for loop_set_timer) at which the guest's time reaches `ticks`: now or earlier if it
- * has passed, UINT64_MAX if it is too far away to be represented or the clock is frozen. */
+ * has passed, UINT64_MAX if it is too far away to be represented or the clock is frozen. Deadlines
+ * taken before a set, freeze or thaw are to be taken anew after it. */
 uint64_t clock_deadline(const struct clock *clock, uint64_t ticks);
