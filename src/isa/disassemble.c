@@ -53,7 +53,7 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *text, const c
 static void put_fence_set(struct text *text, unsigned set)
 {
     if (!set)
-        put(text, "unknown");
+        put(text, "0");
     for (unsigned i = 0; i < 4; i++)
         if (set & 8 >> i)
             put(text, "%c", "iorw"[i]);
@@ -124,10 +124,6 @@ static void put_operand(struct text *text, char letter, const struct insn *insn,
     case 'M':
         if (insn->rm != RM_NEAREST)
             put(text, ",%s", rounding_modes[insn->rm]);
-        break;
-    case 'n':
-        if (insn->imm)
-            put(text, "%" PRId32, insn->imm);
         break;
     default:
         put(text, "%c", letter);
