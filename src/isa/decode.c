@@ -35,59 +35,31 @@ static const struct isa_encoding encodings[] = {
 
 /* --- Fields --- */
 
-/* A register number or small field: `width` bits from bit `shift` on, plus `add`. */
-struct field {
-    uint8_t shift, width, add;
+enum field {
+    FIELD_NONE,
+    FIELD_RD,
+    FIELD_RS1,
+    FIELD_RS2,
+    FIELD_RS3,
+    FIELD_RM,
+    FIELD_AQRL,
+    FIELD_CRD, /* of 16-bit instructions */
+    FIELD_CRS1,
+    FIELD_CRS2,
+    FIELD_RA, /* implied */
+    FIELD_SP,
+    FIELD_COUNT
 };
 
-#define FIELD_NONE                                                                                 \
-    {                                                                                              \
-        0, 0, 0                                                                                    \
-    }
-#define FIELD_RD                                                                                   \
-    {                                                                                              \
-        7, 5, 0                                                                                    \
-    }
-#define FIELD_RS1                                                                                  \
-    {                                                                                              \
-        15, 5, 0                                                                                   \
-    }
-#define FIELD_RS2                                                                                  \
-    {                                                                                              \
-        20, 5, 0                                                                                   \
-    }
-#define FIELD_RS3                                                                                  \
-    {                                                                                              \
-        27, 5, 0                                                                                   \
-    }
-#define FIELD_RM                                                                                   \
-    {                                                                                              \
-        12, 3, 0                                                                                   \
-    }
-#define FIELD_AQRL                                                                                 \
-    {                                                                                              \
-        25, 2, 0                                                                                   \
-    }
-#define FIELD_CRD                                                                                  \
-    {                                                                                              \
-        2, 3, 8                                                                                    \
-    }
-#define FIELD_CRS1                                                                                 \
-    {                                                                                              \
-        7, 3, 8                                                                                    \
-    }
-#define FIELD_CRS2                                                                                 \
-    {                                                                                              \
-        2, 5, 0                                                                                    \
-    }
-#define FIELD_RA                                                                                   \
-    {                                                                                              \
-        0, 0, 1                                                                                    \
-    }
-#define FIELD_SP                                                                                   \
-    {                                                                                              \
-        0, 0, 2                                                                                    \
-    }
+/* A register number or small field: the bits of `mask` after a shift to the right, plus `add`. */
+static const struct {
+    uint8_t shift, mask, add;
+} fields[FIELD_COUNT] = {
+    [FIELD_NONE] = {0, 0, 0},  [FIELD_RD] = {7, 31, 0},   [FIELD_RS1] = {15, 31, 0},
+    [FIELD_RS2] = {20, 31, 0}, [FIELD_RS3] = {27, 31, 0}, [FIELD_RM] = {12, 7, 0},
+    [FIELD_AQRL] = {25, 3, 0}, [FIELD_CRD] = {2, 7, 8},   [FIELD_CRS1] = {7, 7, 8},
+    [FIELD_CRS2] = {2, 31, 0}, [FIELD_RA] = {0, 0, 1},    [FIELD_SP] = {0, 0, 2},
+};
 
 enum immediate {
     IMM_NONE,
@@ -163,8 +135,8 @@ static const struct {
 
 static const struct format {
     const char *operands;
-    struct field rd, rs1, rs2, rs3, rm;
-    enum immediate immediate;
+    uint8_t rd, rs1, rs2, rs3, rm; /* enum field */
+    uint8_t immediate;             /* enum immediate */
 } formats[ISA_FORMAT_COUNT] = {
 #define FORMAT(id, operands, rd, rs1, rs2, rs3, rm, immediate)                                     \
     {operands, FIELD_##rd, FIELD_##rs1, FIELD_##rs2, FIELD_##rs3, FIELD_##rm, IMM_##immediate},
@@ -176,9 +148,9 @@ static uint32_t low_bits(uint32_t value, unsigned width)
     return value & (uint32_t)((UINT64_C(1) << width) - 1);
 }
 
-static uint8_t get_field(uint32_t bits, struct field f)
+static uint8_t get_field(uint32_t bits, enum field f)
 {
-    return (uint8_t)(low_bits(bits >> f.shift, f.width) + f.add);
+    return (uint8_t)((bits >> fields[f].shift & fields[f].mask) + fields[f].add);
 }
 
 static int32_t get_immediate(uint32_t bits, enum immediate kind)
@@ -220,18 +192,17 @@ uint32_t isa_encode(const struct insn *insn)
     const struct isa_instruction *instruction = &instructions[insn->op];
     const struct format *format = &formats[instruction->format];
     const struct {
-        struct field field;
-        uint8_t value;
-    } fields[] = {{format->rd, insn->rd},
-                  {format->rs1, insn->rs1},
-                  {format->rs2, insn->rs2},
-                  {format->rs3, insn->rs3},
-                  {format->rm, insn->rm}};
+        uint8_t field, value;
+    } parts[] = {{format->rd, insn->rd},
+                 {format->rs1, insn->rs1},
+                 {format->rs2, insn->rs2},
+                 {format->rs3, insn->rs3},
+                 {format->rm, insn->rm}};
     uint32_t bits = instruction->match | put_immediate(insn->imm, format->immediate);
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        if (fields[i].value >> fields[i].field.width)
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (parts[i].value & ~fields[parts[i].field].mask)
             return 0;
-        bits |= (uint32_t)fields[i].value << fields[i].field.shift;
+        bits |= (uint32_t)parts[i].value << fields[parts[i].field].shift;
     }
     bool fits = get_immediate(bits, format->immediate) == insn->imm &&
                 (bits & instruction->mask) == instruction->match;
