@@ -4,7 +4,7 @@
  * Guest physical addresses (GPA) are 64-bit. RAM is a list of regions on shared memfds (so that
  * other processes and VFIO can map them), never one pointer. Lookup functions may be called from
  * any thread; mapping and unmapping from any thread that holds no lock which a register function
- * takes. A RAM region stays mapped for the life of the memory.
+ * takes, also from within register functions. RAM and ROM stay mapped for the life of the memory.
  */
 #pragma once
 
@@ -24,11 +24,8 @@ struct memory_ram {
     uint64_t base; /* GPA, page-aligned */
     uint64_t size; /* bytes, page-aligned */
     uint8_t *host; /* shared mapping of [fd, fd_offset) */
-    int fd;        /* -1 for ROM and flash contents, which no other process maps */
+    int fd;
     uint64_t fd_offset;
-    bool read_only; /* stores go to `write_ops` (flash commands) or fault (boot ROM) */
-    const struct mmio_ops *write_ops;
-    void *opaque;
 };
 
 struct memory *memory_create(void);
@@ -41,9 +38,9 @@ void memory_destroy(struct memory *memory);
 bool memory_add_ram(struct memory *memory, uint64_t base, uint64_t size, struct error *err);
 
 /*
- * Maps memory that the caller owns and keeps alive as readable and executable, not writable. Stores
- * go to ops->write, or are access faults where ops is NULL. (With ops, memory_set_rom_mode can turn
- * the reads into register reads as well: flash in its command modes.)
+ * Maps whole pages that the caller owns and keeps alive as readable and executable, not writable.
+ * Stores go to ops->write, or are access faults where ops is NULL. (With ops, memory_set_rom_mode
+ * can turn the reads into register reads as well: flash in its command modes.)
  */
 bool memory_add_rom(struct memory *memory, uint64_t base, uint64_t size, uint8_t *host,
                     const struct mmio_ops *ops, void *opaque, struct error *err);
@@ -54,15 +51,19 @@ bool memory_add_rom(struct memory *memory, uint64_t base, uint64_t size, uint8_t
  */
 void memory_set_rom_mode(struct memory *memory, uint64_t base, bool registers);
 
-/* Maps device registers. base and size need not be page-aligned. Overlaps are refused. */
+/*
+ * Maps device registers. base and size need not be page-aligned. Overlaps are refused. `name` is
+ * copied (and cut at 31 characters). Where ops lacks read or write, such accesses are refused.
+ */
 bool memory_add_mmio(struct memory *memory, uint64_t base, uint64_t size,
                      const struct mmio_ops *ops, void *opaque, const char *name, struct error *err);
 
-/* Unmaps the region that starts at base; on return no register function of it is running,
- * except one on the calling thread. */
+/* Unmaps the registers that start at base, if any; on return no register function of theirs is
+ * running, except one on the calling thread. */
 void memory_remove_mmio(struct memory *memory, uint64_t base);
 
-/* RAM regions in ascending order of base; *count is set. Valid for the life of the memory. */
+/* RAM regions, without ROM, in ascending order of base; *count is set. The array stays valid for
+ * the life of the memory, as the regions were when it was asked for. */
 const struct memory_ram *memory_ram_regions(const struct memory *memory, size_t *count);
 
 /* Total bytes of RAM. */
@@ -71,7 +72,8 @@ uint64_t memory_ram_size(const struct memory *memory);
 enum memory_kind {
     MEMORY_NONE, /* nothing there: an access fault */
     MEMORY_RAM,
-    MEMORY_ROM,  /* reads and fetches as RAM, stores through memory_write (also watched RAM) */
+    MEMORY_ROM,  /* reads and fetches as RAM, stores through memory_write (also watched RAM,
+                  * where memory_dma_begin for writing gives AMOs the host address) */
     MEMORY_MMIO, /* through memory_read / memory_write only */
 };
 
@@ -90,8 +92,8 @@ bool memory_write(struct memory *memory, uint64_t gpa, unsigned size, uint64_t v
 
 /*
  * DMA: how devices, firmware services and debuggers reach RAM (and ROM, for reading). False if any
- * part of the range is not RAM; then nothing was written. Writes mark the dirty log and invalidate
- * translated code. Any size, any alignment, across regions.
+ * part of the range is not RAM; then nothing was written. Writes invalidate translated code. Any
+ * size, any alignment, across regions; an aligned 1, 2, 4 or 8 bytes are one host access.
  */
 bool memory_dma_read(struct memory *memory, uint64_t gpa, void *buffer, size_t size);
 bool memory_dma_write(struct memory *memory, uint64_t gpa, const void *buffer, size_t size);
@@ -100,8 +102,8 @@ bool memory_dma_fill(struct memory *memory, uint64_t gpa, uint8_t byte, uint64_t
 /*
  * Direct access for scatter-gather I/O. Returns the host address of [gpa, gpa + *size), with *size
  * cut down to what is contiguous there, or NULL if gpa is not RAM. A buffer begun with `write` must
- * be ended by memory_dma_end after its last byte was written, so that logs and translations learn
- * of it. Guest memory changes under the reader: fetch each value once, then check it.
+ * be ended by memory_dma_end after its last byte was written, so that translations learn of it.
+ * Guest memory changes under the reader: fetch each value once, then check it.
  */
 void *memory_dma_begin(struct memory *memory, uint64_t gpa, size_t *size, bool write);
 void memory_dma_end(struct memory *memory, uint64_t gpa, size_t size, bool write);
@@ -109,25 +111,30 @@ void memory_dma_end(struct memory *memory, uint64_t gpa, size_t size, bool write
 /*
  * Called (on the thread that changes something) when host addresses or contents that harts may have
  * cached are no longer right: [gpa, gpa + size) was remapped, or written past the harts. One
- * listener per engine; the machine installs it.
+ * listener per engine; the machine installs it. Registers that come and go are not reported: nobody
+ * keeps more of them than "not RAM". The functions must not map, unmap or wait for other harts.
  */
 struct memory_listener {
     void (*remapped)(void *opaque, uint64_t gpa, uint64_t size);
     void (*code_written)(void *opaque, uint64_t gpa, uint64_t size);
     void *opaque;
 };
+
+/* Copies the listener; NULL takes it away. Before harts run. */
 void memory_set_listener(struct memory *memory, const struct memory_listener *listener);
 
 /*
- * Translated code. An engine marks each page it holds translations of; writes through the DMA calls
- * to marked pages clear the mark and call code_written. Any thread.
+ * Translated code. An engine marks each page of RAM before it reads the bytes it translates; writes
+ * to marked pages through the DMA calls, or by memory_write, clear the mark and call code_written
+ * for the whole page (runs of pages in one call). Any thread.
  */
 void memory_mark_code(struct memory *memory, uint64_t gpa);
 
 /*
  * Calls `written` (on the hart's thread) after each hart store that touches [gpa, gpa + size) of
  * RAM, which then no longer has a fast path for stores to that page. For words such as HTIF's
- * tohost. Before harts run only; a few watches at most. AMOs and DMA are not reported.
+ * tohost. Before harts run only; a few watches at most. AMOs and DMA are not reported; a range that
+ * is not within one RAM region is ignored. `gpa` is the address of the store.
  */
 void memory_watch(struct memory *memory, uint64_t gpa, uint64_t size,
                   void (*written)(void *opaque, uint64_t gpa), void *opaque);
