@@ -96,10 +96,10 @@ struct pci_device {
     uint16_t capability_last, capability_free;
     uint16_t extended_last, extended_free;
 
-    _Atomic bool bus_master; /* command bit 2: the device may read and write guest memory */
-    _Atomic bool intx_level; /* what the device asks for: the status register's bit */
-    bool intx_disabled;      /* command bit 10; with intx_sent under the host's intx lock */
-    bool intx_sent;
+    _Atomic bool bus_master;    /* command bit 2: the device may read and write guest memory */
+    _Atomic bool intx_level;    /* what the device asks for: the status register's bit */
+    _Atomic bool intx_disabled; /* command bit 10 */
+    bool intx_sent;             /* under the host's intx lock */
 };
 
 struct pci_identity {

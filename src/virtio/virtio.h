@@ -108,6 +108,8 @@ struct virtio_queue {
     uint16_t used_index;  /* used->idx as published */
     uint16_t used_staged; /* entries pushed behind used_index and not yet published */
     uint16_t in_flight;   /* chains popped and not yet pushed */
+    uint32_t budget;      /* pops left to this run of handle_queue */
+    uint32_t generation;  /* counts resets: tells stale chains */
     bool notify_off;      /* without EVENT_IDX: VIRTQ_USED_F_NO_NOTIFY is set */
 };
 
@@ -128,8 +130,7 @@ struct virtio_device {
     uint64_t offered;  /* features; may be changed until the device is attached */
     uint64_t features; /* what the driver accepted; 0 after reset */
     uint8_t status;
-    bool broken;         /* DEVICE_NEEDS_RESET was raised; queues are dead until a reset */
-    uint32_t generation; /* counts resets: tells stale chains */
+    bool broken; /* DEVICE_NEEDS_RESET was raised; queues are dead until a reset */
 
     struct virtio_queue *queues;
     unsigned queue_count;
@@ -191,8 +192,9 @@ struct virtio_chain {
     uint64_t *writable_gpa;              /* of each element of `writable` */
 };
 
-/* The next available chain; NULL if there is none (notifications are then on) or the queue cannot
- * be used now (not enabled, device broken or reset, DMA turned off). */
+/* The next available chain; NULL if there is none (notifications are then on), the queue cannot be
+ * used now (not enabled, device broken or reset, DMA turned off), or handle_queue has taken so many
+ * that others should get their turn (it is then called again). */
 struct virtio_chain *virtio_queue_pop(struct virtio_queue *queue);
 
 /* Undoes pops, the last one first, with no push of these chains. */
