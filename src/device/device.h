@@ -36,6 +36,10 @@ extern const struct mmio_ops uart_ops;
 struct uart *uart_create(const char *name, const struct uart_config *config);
 struct device *uart_device(struct uart *uart);
 
+/* Takes up to `size` received bytes, as a driver reading RBR would: for firmware that shares the
+ * port with a kernel (SBI debug console). Returns how many there were. Any thread. */
+size_t uart_take_input(struct uart *uart, void *bytes, size_t size);
+
 /*
  * Goldfish RTC: nanoseconds since 1970 as the host's clock has them, plus an offset that the guest
  * sets by writing the time. The offset survives a reset, as a battery would make it. 32-bit

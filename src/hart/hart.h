@@ -62,14 +62,14 @@ enum access {
 
 /*
  * Translation look-aside buffer. One entry serves all three kinds of access. A tag is the page's
- * virtual address; bit 0 set (TLB_SLOW) means that the translation is valid but the access must
- * leave the fast path (registers, ROM stores, watched RAM); TLB_INVALID matches nothing. The fast
- * path compares tag[access] with the page of the access's *last* byte, which also sends accesses
- * across a page away: host address = virtual address + addend.
+ * virtual address; with TLB_SLOW added the translation is valid but the access must leave the fast
+ * path (registers); TLB_INVALID matches nothing. The fast path compares tag[access] with
+ * `va & (page mask | (size - 1))`, so that misaligned accesses, and with them those across a page,
+ * never match. On a match: host address = virtual address + addend.
  */
 #define TLB_ENTRIES 256
 #define TLB_INVALID UINT64_MAX
-#define TLB_SLOW    UINT64_C(1)
+#define TLB_SLOW    UINT64_C(0x800) /* a bit that no page address and no size - 1 has */
 
 struct tlb_entry {
     uint64_t tag[3]; /* by enum access */
@@ -89,6 +89,7 @@ struct tlb {
     uint64_t used; /* for choosing a victim */
     bool stale;    /* entries must be cleared before use */
     struct tlb_entry entries[TLB_ENTRIES];
+    uint8_t span[TLB_ENTRIES]; /* log2 of the leaf's size: what one sfence.vma address covers */
 };
 
 /* Reasons why a hart leaves its instructions at the next block boundary (hart->attention). */
@@ -96,6 +97,7 @@ enum attention {
     ATTENTION_INTERRUPT = 1 << 0, /* mip, mie or a timer may have changed: look */
     ATTENTION_STOP = 1 << 1,      /* hart_run returns */
     ATTENTION_FENCE = 1 << 2,     /* remote fences are queued */
+    ATTENTION_PRIVATE = 1 << 8,   /* this bit and those above it are hart/'s own */
 };
 
 struct hart;
@@ -152,29 +154,30 @@ struct hart {
     struct tlb *data_tlb;  /* for loads and stores: follows mstatus.MPRV */
     struct tlb *fetch_tlb; /* for fetches */
 
-    /* Instructions retired since reset, less what minstret was set back by. */
+    /* Instructions retired since reset. Exact whenever the engine calls out. */
     uint64_t instret;
 
-    /* LR/SC: the reserved address, or UINT64_MAX, and what was loaded. */
-    uint64_t reservation_address; /* virtual */
-    uint64_t reservation_gpa;
+    /* LR/SC (see reservation.c): the virtual address, or UINT64_MAX for none; what was loaded. */
+    uint64_t reservation_address;
     uint64_t reservation_value;
     unsigned reservation_size;
-    uint64_t reservation_pc;
+    uint64_t reservation_pc;  /* of the LR */
+    bool reservation_exposed; /* other memory was accessed since the LR */
 
     /* CSRs with storage of their own; views (sstatus, sie, ...) are computed. */
     uint64_t mstatus, misa, medeleg, mideleg, mie, mtvec, mscratch, mepc, mcause, mtval;
-    uint64_t mcounteren, mcountinhibit, menvcfg, mstateen[4], mseccfg;
+    uint64_t mcounteren, mcountinhibit, menvcfg, mstateen[4];
     uint64_t stvec, sscratch, sepc, scause, stval, satp, scounteren, senvcfg, sstateen[4];
     uint64_t stimecmp;
-    uint64_t pmpcfg[16]; /* one byte of configuration each */
+    uint8_t pmpcfg[16];
     uint64_t pmpaddr[16];
-    uint64_t mcycle_offset, minstret_offset;
+    uint64_t mcycle_offset, minstret_offset; /* to instret; the value itself while inhibited */
     uint64_t mhpmcounter[HART_HPM_COUNTERS], mhpmevent[HART_HPM_COUNTERS];
     uint8_t frm;
     unsigned fflags;
 
-    /* Interrupt lines from outside and software-written bits; any thread may change them. */
+    /* Interrupt lines from outside and software-written bits; any thread may change them. The line
+     * of SEI is bit 32 + INTERRUPT_SEI, apart from what software wrote (Privileged, "mip"). */
     _Atomic uint64_t mip;
 
     /* True while the hart thread is executing guest instructions: what a remote fence waits for. */
@@ -218,6 +221,13 @@ struct irq_line hart_interrupt_line(struct hart *hart, enum interrupt interrupt)
 
 /* True if an interrupt is pending and enabled locally, whatever mstatus.xIE says: ends wfi. */
 bool hart_interrupt_pending(struct hart *hart);
+
+/* What wfi does: sleeps until an interrupt is pending and enabled, or attention is asked for. */
+void hart_wait(struct hart *hart);
+
+/* Changes the privilege that the next instruction has, as a return from a trap does. For firmware
+ * services and debuggers. */
+void hart_set_privilege(struct hart *hart, enum privilege privilege);
 
 /*
  * Takes a trap: cause (bit 63: interrupt), with delegation, vectoring and the CSR updates. pc is

@@ -7,10 +7,10 @@
 #include "base/base.h"
 
 #if HAVE_ZLIB
-#include <zlib.h>
+#    include <zlib.h>
 #endif
 #if HAVE_ZSTD
-#include <zstd.h>
+#    include <zstd.h>
 #endif
 
 /* Output grows in these steps: a decompressed size in a header is not to be believed. */
@@ -25,7 +25,8 @@ struct output {
 static bool output_grow(struct output *out, struct error *err)
 {
     if (out->capacity >= out->limit)
-        return error_set(err, "decompressed data is larger than guest RAM (%zu MiB): raise --memory",
+        return error_set(err,
+                         "decompressed data is larger than guest RAM (%zu MiB): raise --memory",
                          out->limit >> 20);
     out->capacity += STEP;
     if (out->capacity > out->limit)

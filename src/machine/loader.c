@@ -12,7 +12,7 @@
 #include "machine/decompress.h"
 
 #ifndef EM_RISCV
-#define EM_RISCV 243
+#    define EM_RISCV 243
 #endif
 
 /* Reads all of fd. A mapping would end in SIGBUS if somebody cut the file meanwhile. */
@@ -108,7 +108,8 @@ static bool load_raw(struct memory *memory, const char *name, const uint8_t *dat
     return place(memory, name, "a raw image", base, data, size, size, err);
 }
 
-/* --- ELF --------------------------------------------------------------------------------------- */
+/* --- ELF ---------------------------------------------------------------------------------------
+ */
 
 struct elf {
     const char *name;
@@ -252,7 +253,8 @@ static bool load_elf(struct memory *memory, const char *name, const uint8_t *dat
     return true;
 }
 
-/* --- Linux Image (Documentation/arch/riscv/boot-image-header.rst) ------------------------------ */
+/* --- Linux Image (Documentation/arch/riscv/boot-image-header.rst) ------------------------------
+ */
 
 #define IMAGE_HEADER_SIZE 64
 #define IMAGE_TEXT_OFFSET 8
@@ -293,7 +295,8 @@ static bool is_foreign_image(const uint8_t *data, size_t size, const char **what
     return true;
 }
 
-/* --- EFI-zboot (drivers/firmware/efi/libstub/zboot-header.S) ----------------------------------- */
+/* --- EFI-zboot (drivers/firmware/efi/libstub/zboot-header.S) -----------------------------------
+ */
 
 #define ZBOOT_PAYLOAD_OFFSET 8
 #define ZBOOT_PAYLOAD_SIZE   12
@@ -305,7 +308,8 @@ static bool is_zboot(const uint8_t *data, size_t size)
     return size >= ZBOOT_HEADER_SIZE && !memcmp(data, "MZ", 2) && !memcmp(data + 4, "zimg", 4);
 }
 
-/* --- All of them ------------------------------------------------------------------------------- */
+/* --- All of them -------------------------------------------------------------------------------
+ */
 
 static bool load_unpacked(struct memory *memory, const char *name, const uint8_t *data, size_t size,
                           uint64_t base, struct loader_image *image, struct error *err)
@@ -336,8 +340,9 @@ bool loader_load(struct memory *memory, const char *name, const void *data, size
         memcpy(kind, packed + ZBOOT_COMPRESSION, 8);
         packed += offset;
         if (!decompress_recognises(packed, packed_size))
-            return error_set(err, "%s: EFI-zboot payload is compressed with '%s': only gzip and "
-                                  "zstd are supported; give the uncompressed Image",
+            return error_set(err,
+                             "%s: EFI-zboot payload is compressed with '%s': only gzip and "
+                             "zstd are supported; give the uncompressed Image",
                              name, kind);
     }
     if (!decompress_recognises(packed, packed_size))

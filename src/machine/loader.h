@@ -25,8 +25,8 @@ bool loader_open(struct loader_file *file, const char *option, const char *path,
 void loader_close(struct loader_file *file);
 
 struct loader_image {
-    uint64_t entry;    /* GPA of the first instruction */
-    uint64_t low, high; /* GPAs of the first byte and past the last one, bss included */
+    uint64_t entry;            /* GPA of the first instruction */
+    uint64_t low, high;        /* GPAs of the first byte and past the last one, bss included */
     uint64_t tohost, fromhost; /* GPAs of HTIF's words, 0 where the ELF has no such symbols */
     const char *format;        /* "ELF", "Image", "raw", ... */
 };

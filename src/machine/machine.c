@@ -1,0 +1,286 @@
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "machine/internal.h"
+#include "machine/machine.h"
+
+void machine_config_init(struct machine_config *config)
+{
+    *config = (struct machine_config){
+        .memory_size = UINT64_C(1) << 30,
+        .cpus = 1,
+        .engine = MACHINE_ENGINE_INTERPRETER,
+        .serial = "stdio",
+    };
+}
+
+/* --- Events ------------------------------------------------------------------------------------
+ */
+
+static void emit(struct machine *machine, enum machine_event event, bool by_guest)
+{
+    struct machine_event_info info = {
+        .event = event,
+        .by_guest = by_guest,
+        .status = event == MACHINE_EVENT_SHUTDOWN ? machine->status : 0,
+    };
+    for (unsigned i = 0; i < machine->listener_count; i++)
+        machine->listeners[i].callback(machine->listeners[i].opaque, &info);
+}
+
+void machine_add_listener(struct machine *machine, machine_event_callback *callback, void *opaque)
+{
+    assert(machine->listener_count < MACHINE_LISTENER_MAX);
+    machine->listeners[machine->listener_count].callback = callback;
+    machine->listeners[machine->listener_count++].opaque = opaque;
+}
+
+/* --- Lifecycle: everything here happens on the loop's thread ------------------------------------
+ */
+
+static void quiesce_devices(struct machine *machine)
+{
+    for (unsigned i = 0; i < machine->device_count; i++)
+        if (machine->devices[i]->type->quiesce)
+            machine->devices[i]->type->quiesce(machine->devices[i]);
+}
+
+static void end(struct machine *machine, bool by_guest)
+{
+    cpu_pause_all(machine);
+    quiesce_devices(machine);
+    machine->state = MACHINE_ENDED;
+    emit(machine, MACHINE_EVENT_SHUTDOWN, by_guest);
+    loop_quit(machine->loop);
+}
+
+static bool reset(struct machine *machine, struct error *err)
+{
+    quiesce_devices(machine);
+    for (unsigned i = 0; i < machine->device_count; i++)
+        if (machine->devices[i]->type->reset)
+            machine->devices[i]->type->reset(machine->devices[i]);
+    if (!boot_load(machine, err))
+        return false;
+    cpu_reset_all(machine);
+    return true;
+}
+
+static void serve_requests(void *opaque)
+{
+    struct machine *machine = opaque;
+    uint32_t requests = atomic_exchange(&machine->requests, 0);
+    bool by_guest = requests & REQUEST_BY_GUEST;
+    if (machine->state == MACHINE_ENDED || !requests)
+        return;
+    if (requests & REQUEST_END) {
+        end(machine, by_guest);
+        return;
+    }
+    struct error err;
+    cpu_pause_all(machine);
+    if (!reset(machine, &err)) {
+        log_error("cannot reset the machine: %s", err.message);
+        machine->status = MACHINE_STATUS_FAILURE;
+        end(machine, false);
+        return;
+    }
+    emit(machine, MACHINE_EVENT_RESET, by_guest);
+    if (machine->state == MACHINE_RUNNING)
+        cpu_resume_all(machine);
+}
+
+static void pause_now(void *opaque)
+{
+    struct machine *machine = opaque;
+    if (machine->state != MACHINE_RUNNING)
+        return;
+    cpu_pause_all(machine);
+    machine->state = MACHINE_PAUSED;
+    emit(machine, MACHINE_EVENT_STOP, false);
+}
+
+static void resume_now(void *opaque)
+{
+    struct machine *machine = opaque;
+    struct error err;
+    if (machine->state != MACHINE_PAUSED)
+        return;
+    if (!cpu_start_threads(machine, &err)) {
+        log_error("%s", err.message);
+        machine_request(machine, REQUEST_END, MACHINE_STATUS_FAILURE);
+        return;
+    }
+    machine->state = MACHINE_RUNNING;
+    cpu_resume_all(machine);
+    emit(machine, MACHINE_EVENT_RESUME, false);
+}
+
+void machine_request(struct machine *machine, uint32_t requests, int status)
+{
+    if (requests & REQUEST_END) {
+        /* The first status wins: a guest that fails goes on for a moment, perhaps to a "pass". */
+        int none = -1;
+        atomic_compare_exchange_strong(&machine->status, &none, status);
+    }
+    atomic_fetch_or(&machine->requests, requests);
+
+    /* Not one more block than needed: what follows a power-off in the guest is not meant to run. */
+    pthread_mutex_lock(&machine->lock);
+    machine->running = false;
+    pthread_mutex_unlock(&machine->lock);
+    for (unsigned i = 0; i < machine->cpu_count; i++)
+        hart_request(machine->cpus[i].hart, ATTENTION_STOP);
+    loop_schedule(machine->request_task);
+}
+
+void machine_pause(struct machine *machine)
+{
+    loop_call(machine->loop, pause_now, machine);
+}
+
+void machine_resume(struct machine *machine)
+{
+    loop_call(machine->loop, resume_now, machine);
+}
+
+void machine_reset(struct machine *machine)
+{
+    machine_request(machine, REQUEST_RESET, 0);
+}
+
+void machine_quit(struct machine *machine, int status)
+{
+    machine_request(machine, REQUEST_END, status);
+}
+
+enum machine_state machine_get_state(const struct machine *machine)
+{
+    return machine->state;
+}
+
+int machine_run(struct machine *machine)
+{
+    resume_now(machine);
+    loop_run(machine->loop);
+    return machine->status;
+}
+
+/* --- Creation ----------------------------------------------------------------------------------
+ */
+
+static bool check_config(const struct machine_config *config, struct error *err)
+{
+    if (config->cpus < 1 || config->cpus > MACHINE_MAX_CPUS)
+        return error_set(err, "--cpus %u: give 1 to %u", config->cpus, MACHINE_MAX_CPUS);
+    if (config->memory_size < MACHINE_MIN_MEMORY || config->memory_size > MACHINE_MAX_MEMORY ||
+        config->memory_size % MEMORY_PAGE_SIZE)
+        return error_set(err, "--memory of %llu bytes: give %llu MiB to %llu GiB, in whole pages",
+                         (unsigned long long)config->memory_size,
+                         (unsigned long long)(MACHINE_MIN_MEMORY >> 20),
+                         (unsigned long long)(MACHINE_MAX_MEMORY >> 30));
+    if (!config->kernel && !config->firmware && !config->flash[0].path)
+        return error_set(err, "nothing to boot: give --kernel FILE, --firmware FILE or --flash "
+                              "FILE");
+    if (config->initrd && !config->kernel)
+        return error_set(err, "--initrd %s: there is no --kernel to use it", config->initrd);
+    return true;
+}
+
+static bool create(struct machine *machine, struct error *err)
+{
+    const struct machine_config *config = &machine->config;
+    if (!check_config(config, err))
+        return false;
+    machine->extensions = isa_extensions_default();
+    if (config->cpu && !isa_extensions_parse(config->cpu, &machine->extensions, err))
+        return error_prefix(err, "--cpu %s", config->cpu);
+    machine->builtin_sbi = !config->firmware;
+    if (!memory_add_ram(machine->memory, BOARD_RAM_BASE, config->memory_size, err))
+        return error_prefix(err, "--memory");
+    if (!cpu_create_all(machine, err) || !board_create(machine, err) || !boot_load(machine, err))
+        return false;
+    htif_attach(machine);
+    cpu_reset_all(machine);
+    return true;
+}
+
+struct machine *machine_create(const struct machine_config *config, struct error *err)
+{
+    struct machine *machine = xcalloc(1, sizeof(*machine));
+    machine->config = *config;
+    machine->status = -1;
+    machine->state = MACHINE_PAUSED;
+    pthread_mutex_init(&machine->lock, NULL);
+    pthread_cond_init(&machine->changed, NULL);
+    machine->loop = loop_create();
+    machine->memory = memory_create();
+    machine->request_task = loop_add_task(machine->loop, serve_requests, machine);
+    clock_init(&machine->clock);
+    clock_freeze(&machine->clock);
+    if (!create(machine, err)) {
+        machine_destroy(machine);
+        return NULL;
+    }
+    return machine;
+}
+
+void machine_destroy(struct machine *machine)
+{
+    if (!machine)
+        return;
+    if (machine->cpu_count && machine->state == MACHINE_RUNNING) {
+        cpu_pause_all(machine);
+        quiesce_devices(machine);
+    }
+    /* Harts first: no thread may touch a device that is going away. */
+    board_destroy(machine);
+    cpu_destroy_all(machine);
+    loop_remove_task(machine->request_task);
+    memory_destroy(machine->memory);
+    loop_destroy(machine->loop);
+    pthread_cond_destroy(&machine->changed);
+    pthread_mutex_destroy(&machine->lock);
+    free(machine->device_tree);
+    free(machine->boot_rom);
+    free(machine);
+}
+
+/* --- Access ------------------------------------------------------------------------------------
+ */
+
+struct loop *machine_loop(struct machine *machine)
+{
+    return machine->loop;
+}
+
+struct chardev *machine_serial(struct machine *machine)
+{
+    return machine->serial;
+}
+
+bool machine_read_memory(struct machine *machine, uint64_t gpa, void *buffer, size_t size)
+{
+    return memory_dma_read(machine->memory, gpa, buffer, size);
+}
+
+bool machine_write_memory(struct machine *machine, uint64_t gpa, const void *buffer, size_t size)
+{
+    return memory_dma_write(machine->memory, gpa, buffer, size);
+}
+
+const void *machine_device_tree(const struct machine *machine, size_t *size)
+{
+    *size = machine->device_tree_size;
+    return machine->device_tree;
+}
+
+uint64_t machine_instructions(const struct machine *machine)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < machine->cpu_count; i++)
+        total += __atomic_load_n(&machine->cpus[i].hart->instret, __ATOMIC_RELAXED);
+    return total;
+}
