@@ -40,7 +40,8 @@ struct chardev_client {
 
 /* The side of whoever created the channel: the keys behind Ctrl-A on a terminal. */
 struct chardev_owner {
-    /* A key after Ctrl-A, other than Ctrl-A itself (sent to the guest) and b (a break). */
+    /* A key after Ctrl-A, other than Ctrl-A itself (sent to the guest) and b (a break). Must not
+     * destroy the channel. */
     void (*escape)(void *opaque, char key);
     void *opaque;
 };
@@ -53,8 +54,8 @@ struct chardev_owner {
 struct chardev *chardev_create(struct loop *loop, const char *specification,
                                const struct chardev_owner *owner, struct error *err);
 
-/* Writes out what the back end takes at once, and closes it. Accepts NULL. On the loop's thread,
- * or while the loop is not running. */
+/* Writes out what is buffered, for at most half a second, and closes it. Accepts NULL. On the
+ * loop's thread, or while the loop is not running. */
 void chardev_destroy(struct chardev *chardev);
 
 /* Sets the front end (NULL: none). `client` must stay valid. On the loop's thread, or while the
