@@ -3,6 +3,7 @@
  * as the configuration asks.
  */
 #include <assert.h>
+#include <linux/input-event-codes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,6 +12,7 @@
 #include "machine/machine.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "virtio/input.h"
 #include "virtio/net.h"
 #include "virtio/p9.h"
 #include "virtio/rng.h"
@@ -291,6 +293,15 @@ static bool add_console(struct machine *machine, struct error *err)
                   MACHINE_BUS_PCI, err);
 }
 
+/* A key that logind, acpid and the like shut down at: this board has no ACPI. */
+static bool add_power_button(struct machine *machine, struct error *err)
+{
+    static const uint16_t keys[] = {KEY_POWER};
+    struct virtio_input_config config = {"Power Button", keys, ARRAY_SIZE(keys)};
+    machine->power_button = virtio_input_create("power0", &config, machine->loop);
+    return attach(machine, machine->power_button, MACHINE_BUS_PCI, err);
+}
+
 bool board_create(struct machine *machine, struct error *err)
 {
     machine->next_pci_slot = 1; /* the host bridge is in slot 0 */
@@ -300,7 +311,8 @@ bool board_create(struct machine *machine, struct error *err)
            add_interrupt_controllers(machine, err) && add_platform_devices(machine, err) &&
            add_buses(machine, err) && add_disks(machine, err) && add_nets(machine, err) &&
            add_shares(machine, err) && add_console(machine, err) &&
-           attach(machine, virtio_rng_create("rng0", machine->loop), MACHINE_BUS_PCI, err);
+           attach(machine, virtio_rng_create("rng0", machine->loop), MACHINE_BUS_PCI, err) &&
+           add_power_button(machine, err);
 }
 
 void board_destroy(struct machine *machine)

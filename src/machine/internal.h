@@ -83,6 +83,7 @@ struct machine {
     struct fw_cfg *fw_cfg;
     struct virtio_mmio *virtio_slots[BOARD_VIRTIO_SLOTS];
     unsigned next_pci_slot, next_mmio_slot;
+    struct virtio_device *power_button;
     uint64_t pci_window64_base, pci_window64_size;
     uint8_t *boot_rom;
 

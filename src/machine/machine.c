@@ -1,10 +1,12 @@
 #include <assert.h>
+#include <linux/input-event-codes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "machine/internal.h"
 #include "machine/machine.h"
+#include "virtio/input.h"
 
 void machine_config_init(struct machine_config *config)
 {
@@ -156,6 +158,14 @@ void machine_quit(struct machine *machine, int status)
     machine_request(machine, REQUEST_END, status);
 }
 
+bool machine_powerdown(struct machine *machine)
+{
+    if (!virtio_input_press(machine->power_button, KEY_POWER))
+        return false;
+    emit(machine, MACHINE_EVENT_POWERDOWN, false);
+    return true;
+}
+
 enum machine_state machine_get_state(const struct machine *machine)
 {
     return machine->state;
@@ -235,7 +245,7 @@ void machine_destroy(struct machine *machine)
         cpu_pause_all(machine);
         quiesce_devices(machine);
     }
-    /* Harts first: no thread may touch a device that is going away. */
+    /* Every hart is parked by now: no thread touches a device that goes away. */
     board_destroy(machine);
     cpu_destroy_all(machine);
     loop_remove_task(machine->request_task);
