@@ -1,0 +1,113 @@
+"""Random programs, on each engine and on QEMU: all registers, traps and memory must be equal."""
+
+import os
+import random
+import subprocess
+import unittest
+
+import generate
+import machines
+
+# Instructions in all; a sequence has about 200.
+PROGRAMS = 40 if machines.LONG else 2
+SEQUENCES = 500
+LENGTH = 200
+
+
+class Random(unittest.TestCase):
+    """Each test is one image of many sequences. The first sequence that differs is run again,
+    stopped before each of its instructions, to find the one that makes the difference."""
+
+    def check(self, seed):
+        build = machines.Build(f"random-{seed}")
+        sequences = [generate.Sequence(number, f"{seed}/{number}", LENGTH)
+                     for number in range(SEQUENCES)]
+        count = sum(len(sequence.code) for sequence in sequences)
+        results = self.run_image(build, "all", [(sequence, None) for sequence in sequences],
+                                 seed, full=False)
+        bad = [result for result in results[1:]
+               if result.lines != results[0].lines or result.status != results[0].status]
+        if not bad and results[0].status == 0 and len(results[0].lines) == SEQUENCES:
+            return
+        theirs, ours = (machines.group(result.lines) for result in (results[0], (bad or results)[-1]))
+        differing = [sequence for sequence in sequences
+                     if theirs.get(f"{sequence.number:016x}") != ours.get(f"{sequence.number:016x}")]
+        text = f"SEED={machines.SEED}: {len(differing)} of {len(sequences)} sequences " \
+               f"({count} instructions) differ; " + ", ".join(
+                   f"{result.machine} ended with {result.status}" for result in results)
+        for sequence in differing[:int(os.environ.get("REPORTS", "4"))]:
+            text += "\n" + self.explain(build, sequence, seed)
+        self.fail(text)
+
+    def run_image(self, build, name, sequences, seed, full):
+        records, code = generate.image(sequences, seed, full)
+        build.path(name + ".records").write_bytes(records)
+        build.path(name + ".code").write_bytes(code)
+        image = build.link(name, [machines.HERE / "runtime" / "random.S"], [
+            f'RECORDS_FILE="{build.path(name + ".records")}"', f'CODE_FILE="{build.path(name + ".code")}"'])
+        return machines.run_all(image, timeout=120)
+
+    def explain(self, build, sequence, seed):
+        """Names the first instruction after which the machines differ."""
+        stops = list(range(len(sequence.code))) + [None]
+        variants = []
+        for index, stop in enumerate(stops):
+            variant = generate.Sequence(index, sequence.seed, LENGTH)
+            variants.append((variant, stop))
+        results = self.run_image(build, "steps", variants, seed, full=False)
+        # The code's addresses differ from those in the whole image; the lines may be equal now.
+        theirs, ours = (machines.group(result.lines) for result in (results[0], results[-1]))
+        for index, stop in enumerate(stops):
+            name = f"{index:016x}"
+            if theirs.get(name) != ours.get(name):
+                return self.describe(build, sequence, index, seed)
+        return f"sequence {sequence.number}: no difference when it runs alone"
+
+    def describe(self, build, sequence, index, seed):
+        before = generate.Sequence(0, sequence.seed, LENGTH), max(index - 1, 0)
+        after = generate.Sequence(1, sequence.seed, LENGTH), \
+            index if index < len(sequence.code) else None
+        results = self.run_image(build, "step", [before, after], seed, full=True)
+        text = f"sequence {sequence.number}, mode {'US'[sequence.mode]}, " \
+               f"mstatus {sequence.status:#x}, menvcfg {sequence.envcfg[0]:#x}, " \
+               f"senvcfg {sequence.envcfg[1]:#x}, satp mode {sequence.paging}; " \
+               f"first difference after instruction {index - 1}:\n"
+        for offset, bits, length in sequence.code[max(index - 3, 0):index]:
+            text += f"    {offset:5x}: {bits:0{2 * length}x}  {disassemble(bits, length)}\n"
+        last = sequence.code[max(index - 1, 0)]
+        text += self.operands(last, results)
+        return text + "\n".join(machines.differences(results[0], results[-1], ()))
+
+    def operands(self, instruction, results):
+        """The registers that the encoding may name, before the instruction."""
+        _, bits, length = instruction
+        lines = machines.group(results[0].lines)
+        fields = (15, 20, 27, 7) if length == 4 else (7, 2)
+        text = ""
+        for field in fields:
+            number = bits >> field & 31
+            text += f"    x{number} {lines.get(f'{0:016x} x {number:016x}', ['0'])[0]}" \
+                    f"    f{number} {lines.get(f'{0:016x} f {number:016x}', ['?'])[0]}\n"
+        return text + f"    fcsr {lines.get(f'{0:016x} fcsr {0:016x}', ['?'])[0]}\n"
+
+
+def disassemble(bits, length):
+    data = " ".join(f"{byte:#04x}" for byte in bits.to_bytes(length, "little"))
+    try:
+        done = subprocess.run(
+            [machines.tool("llvm-mc"), "--disassemble", "--triple=riscv64", "-M", "no-aliases",
+             "--mattr=+m,+a,+f,+d,+c,+zba,+zbb,+zbc,+zbs,+zbkb,+zbkx,+zicond,+zfh,+zicbom,"
+             "+zicboz,+zicbop,+svinval,+zawrs,+experimental-zacas"],
+            input=data, capture_output=True, text=True)
+    except unittest.SkipTest:
+        return ""
+    lines = [line.strip() for line in done.stdout.splitlines() if not line.startswith("\t.")]
+    return " ".join(lines[-1:]).replace("\t", " ") or "(illegal)"
+
+
+def add(seed):
+    setattr(Random, f"test_seed_{seed}", lambda self: self.check(seed))
+
+
+for program in range(PROGRAMS):
+    add(machines.SEED * 1000 + program)
