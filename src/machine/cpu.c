@@ -63,10 +63,23 @@ static bool cpu_semihosting(void *opaque, struct hart *hart)
     return semihosting_handle(cpu->machine->semihosting, hart);
 }
 
+/* The hart of this thread: it must not wait for itself when its own store changes the map. */
+static _Thread_local struct hart *current_hart;
+
+static void remapped(void *opaque, uint64_t gpa, uint64_t size)
+{
+    struct machine *machine = opaque;
+    struct hart *harts[MACHINE_MAX_CPUS];
+    for (unsigned i = 0; i < machine->cpu_count; i++)
+        harts[i] = machine->cpus[i].hart;
+    hart_remapped(current_hart, harts, machine->cpu_count);
+}
+
 static void *cpu_thread(void *opaque)
 {
     struct cpu *cpu = opaque;
     struct machine *machine = cpu->machine;
+    current_hart = cpu->hart;
     pthread_mutex_lock(&machine->lock);
     while (!machine->ending) {
         if (machine->running && cpu->hsm == HSM_START_PENDING) {
@@ -125,6 +138,8 @@ bool cpu_create_all(struct machine *machine, struct error *err)
         cpu->pmu = pmu_create(cpu->hart);
         machine->cpu_count = i + 1;
     }
+    struct memory_listener listener = {.remapped = remapped, .opaque = machine};
+    memory_set_listener(machine->memory, &listener);
     return true;
 }
 
