@@ -77,7 +77,8 @@ static void complain(struct block *block, enum block_operation operation, int er
 void block_finish(struct block *block, struct block_request *request, int error)
 {
     block->in_flight--;
-    complain(block, request->operation, error);
+    if (!block->read_only || error != EROFS) /* that is the owner's affair */
+        complain(block, request->operation, error);
     request->done(request, error);
 }
 
