@@ -49,6 +49,7 @@ struct loop_task {
     loop_callback *callback;
     _Atomic bool pending; /* scheduled and not yet begun */
     bool queued;          /* in the loop's queue: pending, a moment later */
+    uint64_t turn;        /* of the loop when it was queued */
     struct loop_task *previous, *next;
 };
 
@@ -67,7 +68,7 @@ struct loop {
     struct timer_heap timers;
     uint64_t armed; /* when the timerfd fires; may be earlier than needed, never later */
     struct loop_task *first_task, *last_task;
-    size_t task_count;
+    uint64_t turn; /* turns that have begun to run tasks */
     size_t sources;
 };
 
@@ -338,7 +339,7 @@ static void task_enqueue(struct loop *loop, struct loop_task *task)
     else
         loop->first_task = task;
     loop->last_task = task;
-    loop->task_count++;
+    task->turn = loop->turn;
 }
 
 static void task_dequeue(struct loop *loop, struct loop_task *task)
@@ -352,7 +353,6 @@ static void task_dequeue(struct loop *loop, struct loop_task *task)
     else
         loop->first_task = task->next;
     task->queued = false;
-    loop->task_count--;
 }
 
 void loop_schedule(struct loop_task *task)
@@ -381,12 +381,12 @@ void loop_remove_task(struct loop_task *task)
     source_remove(&task->source);
 }
 
-/* Runs no more tasks than there were: those that their callbacks schedule wait for the next turn.
- */
+/* Tasks that are scheduled by callbacks of this turn wait for the next one. */
 static void run_tasks(struct loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
-    for (size_t left = loop->task_count; left > 0 && loop->first_task; left--) {
+    uint64_t turn = loop->turn++;
+    while (loop->first_task && loop->first_task->turn <= turn) {
         struct loop_task *task = loop->first_task;
         task_dequeue(loop, task);
         callback_begin(&task->source);
@@ -438,7 +438,7 @@ static int wait_for_events(struct loop *loop, struct epoll_event *events, int ti
 {
     pthread_mutex_lock(&loop->lock);
     arm(loop);
-    loop->asleep = !loop->task_count;
+    loop->asleep = !loop->first_task;
     if (!loop->asleep)
         timeout_ms = 0;
     pthread_mutex_unlock(&loop->lock);
