@@ -17,10 +17,10 @@ import os
 import pathlib
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -171,22 +171,18 @@ class PythonJob:
         env = {**os.environ, **environment(), "PYTHONDONTWRITEBYTECODE": "1"}
         if options.long:
             env["LONG"] = "1"
-        read_end, write_end = os.pipe()
-        with os.fdopen(read_end) as results:
-            try:
-                status, output = run_process(
-                    [*argv, str(write_end), *self.methods], 7200 if options.long else 900,
-                    env=env, pass_fds=[write_end])
-            finally:
-                os.close(write_end)
-            outcomes = []
+        outcomes = []
+        with tempfile.TemporaryFile("w+") as results:
+            status, output = run_process(
+                [*argv, str(results.fileno()), *self.methods], 7200 if options.long else 900,
+                env=env, pass_fds=[results.fileno()])
+            results.seek(0)
             for line in results:
                 event = json.loads(line)
-                text = event["text"]
                 if event["kind"] == "failed" and output.strip():
-                    text += "\noutput:\n" + output
-                outcomes.append(Outcome(f"{self.name}.{event['name']}", event["kind"], text,
-                                        event["seconds"]))
+                    event["text"] += "\noutput:\n" + output
+                event["name"] = f"{self.name}.{event['name']}"
+                outcomes.append(Outcome(**event))
         if status != 0:
             why = "ran out of time" if status is None else f"ended with status {status}"
             outcomes.append(Outcome(self.name, "failed", f"{why}\n{output}"))
@@ -212,8 +208,7 @@ class WorkerResult(unittest.TestResult):
         name = getattr(test, "_testMethodName", None) or str(test).split(" ")[0]
         event = {"name": name, "kind": kind, "text": text,
                  "seconds": time.monotonic() - self.began}
-        # One write below the pipe's capacity; the reader looks when this process has ended.
-        self.file.write(json.dumps({**event, "text": text[:20000]}) + "\n")
+        self.file.write(json.dumps(event) + "\n")
         self.file.flush()
 
     def describe(self, error):
@@ -445,8 +440,7 @@ def main():
     failed = [outcome.name for outcome in everything if outcome.kind == "failed"]
     if failed:
         print("failed: " + "\n        ".join(failed))
-        if shutil.which("sh"):
-            print(f"one alone: ./dev test {failed[0]}")
+        print(f"one alone: ./dev test {failed[0]}")
     counts = [sum(outcome.kind == kind for outcome in everything)
               for kind in ("passed", "failed", "skipped")]
     print("{} passed, {} failed, {} skipped".format(*counts))

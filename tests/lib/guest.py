@@ -1,0 +1,147 @@
+"""Guests for the tests: the Debian kernel with a shell that a test gives commands to."""
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+from console import Console
+
+HARTVISOR = os.environ["HARTVISOR"]
+QEMU = os.environ["QEMU"]
+FILES = pathlib.Path(os.environ["GUEST"])
+KERNEL = FILES / "kernel"
+INITRD = FILES / "initrd"
+OPENSBI = FILES / "root" / "usr" / "lib" / "riscv64-linux-gnu" / "opensbi" / "generic"
+U_BOOT = FILES / "root" / "usr" / "lib" / "u-boot"
+LONG = "LONG" in os.environ
+
+# Seconds that a boot may take on a slow machine that does something else too.
+BOOT_TIME = 240
+
+# Reads commands from the console, as a script: without prompts, echo or line editing.
+SHELL = "stty -echo\necho guest-is-up\nexec sh /dev/stdin\n"
+
+
+def archive(files):
+    """A cpio archive (newc) of {path: text}, as Linux takes it behind another initramfs."""
+    out = bytearray()
+
+    def add(name, mode, data):
+        out.extend(b"070701")
+        fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
+        out.extend("".join(f"{field:08X}" for field in fields).encode())
+        out.extend(name.encode() + b"\0")
+        out.extend(bytes(-len(out) % 4))
+        out.extend(data)
+        out.extend(bytes(-len(out) % 4))
+
+    for path, data in files.items():
+        add(path, 0o100755, data.encode() if isinstance(data, str) else data)
+    add("TRAILER!!!", 0, b"")
+    return bytes(out)
+
+
+def make_initrd(folder, files):
+    path = pathlib.Path(folder) / "initrd"
+    path.write_bytes(INITRD.read_bytes() + archive(files))
+    return path
+
+
+class Guest(Console):
+    """A booted guest. `run` executes one shell command in it at a time."""
+
+    def __init__(self, *options, memory="512M", append="", command=SHELL, files=None,
+                 hartvisor=None, **rest):
+        self.folder = tempfile.TemporaryDirectory(prefix="hartvisor-guest-")
+        self.count = 0
+        contents = {"command": command, "etc/environment": "COMMAND_TTY=input\n", **(files or {})}
+        self.initrd = make_initrd(self.folder.name, contents)
+        argv = [hartvisor or HARTVISOR, "run", "--memory", memory, "--kernel", KERNEL,
+                "--initrd", self.initrd,
+                "--append", f"console=ttyS0 quiet loglevel=1 {append}".strip(), *options]
+        super().__init__(argv, **rest)
+
+    def booted(self, timeout=BOOT_TIME):
+        """Waits until the guest takes commands."""
+        self.expect(r"^guest-is-up\r?\n", timeout)
+        return self
+
+    def run(self, command, timeout=120):
+        """(status, output) of a shell command in the guest."""
+        self.count += 1
+        end = f"end-of-command-{self.count}"
+        # In a subshell, so that `exit` and `cd` in a command end with it.
+        self.send(f"( {command}\n) < /dev/null 2>&1; status=$?; echo; "
+                  f"echo {end} $status\n")
+        match = self.expect(rf"(.*?)\n?^{end} (\d+)\r?\n", timeout)
+        return int(match[2]), match[1].decode(errors="replace").replace("\r\n", "\n").strip("\n")
+
+    def check(self, command, timeout=120):
+        """The output of a command that must succeed."""
+        status, output = self.run(command, timeout)
+        if status != 0:
+            self.fail(f"in the guest, `{command}` ended with status {status}:\n{output}")
+        return output
+
+    def leave(self, status=0, timeout=60):
+        """Ends the guest in order; gives hartvisor's exit status."""
+        self.send(f"exit {status}\n")
+        return self.wait(timeout)
+
+    def close(self):
+        super().close()
+        self.folder.cleanup()
+
+
+class GuestTest(unittest.TestCase):
+    """A test case with a folder of its own, and guests that end with it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.class_folder = pathlib.Path(
+            cls.enterClassContext(tempfile.TemporaryDirectory(prefix="hartvisor-test-")))
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="hartvisor-test-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def boot(self, *options, **rest):
+        guest = Guest(*options, **rest)
+        self.addCleanup(guest.close)
+        return guest.booted()
+
+    @classmethod
+    def boot_for_class(cls, *options, **rest):
+        guest = Guest(*options, **rest)
+        cls.addClassCleanup(guest.close)
+        return guest.booted()
+
+    def start(self, *arguments, **rest):
+        """Starts the command with any arguments."""
+        console = Console([HARTVISOR, *arguments], **rest)
+        self.addCleanup(console.close)
+        return console
+
+
+def run_hartvisor(*arguments, timeout=60, **options):
+    """A run that is expected to end by itself: its completed process."""
+    options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run([HARTVISOR, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=timeout, **options)
+
+
+def free_port():
+    """A TCP port of the loopback interface that nothing listens on at the moment."""
+    import socket
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def fields(text):
+    """`key : value` lines, as in /proc/cpuinfo, as a list of pairs."""
+    return re.findall(r"^([^:\n]+?)\s*:\s*(.*)$", text, re.M)
