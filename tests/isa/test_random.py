@@ -76,7 +76,7 @@ class Random(unittest.TestCase):
             text += f"    {offset:5x}: {bits:0{2 * length}x}  {disassemble(bits, length)}\n"
         last = sequence.code[max(index - 1, 0)]
         text += self.operands(last, results)
-        return text + "\n".join(machines.differences(results[0], results[-1], ()))
+        return text + "\n".join(machines.differences(results[0], results[-1]))
 
     def operands(self, instruction, results):
         """The registers that the encoding may name, before the instruction."""

@@ -80,14 +80,16 @@ void value(const char *name, uint64_t v)
 
 const char *label(const char *first, const char *second, uint64_t number)
 {
-    static char text[160];
-    char digits[20];
+    static char texts[32][128];
+    static unsigned next;
+    char *text = texts[next++ % 32];
     char *p = text;
+    char digits[20];
     unsigned count = 0;
 
-    while (*first && p < text + 60)
+    while (*first && p < text + 80)
         *p++ = *first++;
-    while (*second && p < text + 120)
+    while (*second && p < text + 104)
         *p++ = *second++;
     do
         digits[count++] = (char)('0' + number % 10);

@@ -35,6 +35,9 @@ typedef void code(void);
                 ".option norvc\n" text "\necall\n.option pop\n");                                  \
     }
 
+void *memset(void *target, int byte, size_t size);
+void *memcpy(void *target, const void *source, size_t size);
+
 void print(const char *text);
 void print_char(char c);
 void print_hex(uint64_t value);
@@ -54,7 +57,7 @@ void try(const char *name, enum mode mode, code *code, uint64_t a0, uint64_t a1)
 /* Prints "name: value". */
 void value(const char *name, uint64_t value);
 
-/* Names made of parts: label("sv39", " level ", 2). The result lives until the next call. */
+/* Names made of parts: label("sv39", " level ", 2). The result lives for 31 more calls. */
 const char *label(const char *first, const char *second, uint64_t number);
 
 /* --- translation --- */
