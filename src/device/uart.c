@@ -129,7 +129,7 @@ static void interrupt_update(struct uart *uart)
 
 /* Receiver. */
 
-/* Four character times of start, 5..8 data, parity and stop bits (8.4). Held down to 10 ms, since
+/* Four character times of start, 5..8 data, parity and stop bits (8.10). Held down to 10 ms, since
  * programs made for emulators leave senseless divisors behind. */
 static uint64_t timeout_ns(const struct uart *uart)
 {
@@ -141,7 +141,7 @@ static uint64_t timeout_ns(const struct uart *uart)
 }
 
 /* Starts anew with each character that comes or is read, while characters wait below the trigger
- * level (8.4). */
+ * level (8.10). */
 static void timeout_restart(struct uart *uart)
 {
     bool waiting = uart->fcr & FCR_ENABLE && uart->receive_count && !uart->timed_out &&
@@ -161,7 +161,7 @@ static void timeout_expired(void *opaque)
     device_unlock(&uart->device);
 }
 
-/* A character's errors show when it has become the oldest (8.4). */
+/* A character's errors show when it has become the oldest (8.3). */
 static void receiver_reveal(struct uart *uart)
 {
     if (uart->receive_count) {
@@ -248,7 +248,7 @@ static void transmitter_put(struct uart *uart, uint8_t byte)
 /* Modem. */
 
 /* Nothing drives the inputs: a cable that holds DCD, DSR and CTS. In loopback they are the
- * outputs (8.6). */
+ * outputs (8.7). */
 static uint8_t modem_inputs(const struct uart *uart)
 {
     if (!(uart->mcr & MCR_LOOP))
@@ -263,7 +263,7 @@ static void modem_update(struct uart *uart)
     uint8_t deltas = (inputs ^ uart->msr) >> 4;
 
     if (inputs & MSR_RI)
-        deltas &= ~MSR_RI_DELTA; /* the trailing edge only (8.7) */
+        deltas &= ~MSR_RI_DELTA; /* the trailing edge only (8.8) */
     uart->msr = inputs | (uart->msr & 0x0f) | deltas;
 }
 
@@ -320,7 +320,7 @@ static uint8_t register_read(struct uart *uart, unsigned reg)
 
 static void ier_write(struct uart *uart, uint8_t value)
 {
-    /* Enabling the THR-empty interrupt while THR is empty raises it (8.5). */
+    /* Enabling the THR-empty interrupt while THR is empty raises it. */
     if (value & ~uart->ier & IER_THR_EMPTY && !uart->transmit_count)
         uart->thr_pending = true;
     uart->ier = value & IER_MASK;
@@ -470,6 +470,19 @@ static const struct chardev_client uart_client = {
     .writable = uart_writable,
     .event = uart_event,
 };
+
+size_t uart_take_input(struct uart *uart, void *bytes, size_t size)
+{
+    uint8_t *to = bytes;
+    size_t count = 0;
+
+    device_lock(&uart->device);
+    while (count < size && uart->receive_count)
+        to[count++] = receiver_take(uart);
+    interrupt_update(uart);
+    device_unlock(&uart->device);
+    return count;
+}
 
 /* Life. */
 

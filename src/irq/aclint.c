@@ -35,7 +35,7 @@ struct aclint {
     struct aclint_hart *harts;
 };
 
-/* Drives MTIP (mtime >= mtimecmp, ACLINT 2.1) and arms the alarm for its next change. */
+/* Drives MTIP (mtime >= mtimecmp) and arms the alarm for its next change. */
 static void hart_compare(struct aclint_hart *hart)
 {
     bool due = clock_ticks(hart->aclint->clock) >= hart->timecmp;

@@ -18,7 +18,7 @@ enum {
     ACLINT_HARTS_MAX = 4095, /* mtimecmp registers that fit below mtime */
     PLIC_SIZE = 0x600000,    /* bytes of registers on QEMU's virt board, whatever its harts */
     PLIC_PRIORITY_MAX = 7,   /* 0 means never */
-    PLIC_SOURCES_MAX = 1023, /* PLIC specification 1.0.0, chapter 1 */
+    PLIC_SOURCES_MAX = 1023, /* PLIC specification 1.0.0 */
     PLIC_HARTS_MAX = 512,    /* two contexts a hart, as many as PLIC_SIZE has room for */
 };
 

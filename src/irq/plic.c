@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "irq/irq.h"
 
-/* Offsets and strides of the register blocks, PLIC 1.0.0 chapter 3. */
+/* Offsets and strides of the register blocks, PLIC 1.0.0, Memory Map. */
 enum {
     PRIORITY_BASE = 0x0,
     PENDING_BASE = 0x1000,
@@ -57,7 +57,7 @@ static void bitmap_put(uint32_t *map, unsigned n, bool value)
     map[n / 32] = (map[n / 32] & ~(1U << n % 32)) | (uint32_t)value << n % 32;
 }
 
-/* The pending and enabled source of the highest priority, of equal ones the lowest number (1.4);
+/* The pending and enabled source of the highest priority, of equal ones the lowest number;
  * 0 if there is none above priority `above`. */
 static unsigned context_best(const struct plic *plic, const struct plic_context *context,
                              unsigned above)
@@ -96,7 +96,8 @@ static void source_notify(struct plic *plic, unsigned source)
     }
 }
 
-/* The gateway forwards one request at a time: not before the last one was completed (1.3). */
+/* The gateway forwards one request at a time: not before the last one was completed
+ * (PLIC 1.0.0, Interrupt Gateways). */
 static void gateway_sample(struct plic *plic, unsigned source)
 {
     if (!bitmap_test(plic->level, source) || bitmap_test(plic->pending, source) ||
@@ -122,7 +123,7 @@ struct irq_line plic_line(struct plic *plic, unsigned source)
     return (struct irq_line){plic_input, plic, source};
 }
 
-/* A claim is not affected by the threshold (chapter 7). */
+/* A claim is not affected by the threshold (PLIC 1.0.0, Interrupt Claim Process). */
 static unsigned context_claim(struct plic *plic, struct plic_context *context)
 {
     unsigned source = context_best(plic, context, 0);
