@@ -10,6 +10,8 @@
 
 #include <stdlib.h>
 
+#include "virtio/iovec.h"
+
 #define BLK_QUEUE_SIZE 256
 #define BLK_SEG_MAX    254 /* with header and status: the queue size, for drivers without indirect */
 #define BLK_ID_SIZE    20
@@ -166,25 +168,6 @@ static struct blk_request *request_create(struct virtio_blk *blk, struct virtio_
     return request;
 }
 
-/* Bytes [skip, skip + length) of the parts as iovecs. */
-static unsigned iov_slice(struct iovec *iov, const struct iovec *parts, unsigned count,
-                          uint64_t skip, uint64_t length)
-{
-    unsigned used = 0;
-    for (unsigned n = 0; n < count && length; n++) {
-        uint64_t size = parts[n].iov_len;
-        if (skip >= size) {
-            skip -= size;
-            continue;
-        }
-        size = size - skip < length ? size - skip : length;
-        iov[used++] = (struct iovec){(char *)parts[n].iov_base + skip, size};
-        length -= size;
-        skip = 0;
-    }
-    return used;
-}
-
 static bool sectors_fit(const struct virtio_blk *blk, uint64_t sector, uint64_t length)
 {
     return range_fits(sector, length / BLOCK_SECTOR_SIZE,
@@ -227,7 +210,7 @@ static int start_transfer(struct virtio_blk *blk, struct virtio_chain *chain, ui
     struct blk_request *request = request_create(blk, chain, operation->operation, count);
     request->step.offset = sector * BLOCK_SECTOR_SIZE;
     request->step.length = length;
-    request->step.iov_count = iov_slice(request->iov, parts, count, skip, length);
+    request->step.iov_count = iovec_slice(request->iov, count, parts, count, skip, length);
     block_submit(blk->block, &request->step);
     return BLK_TAKEN;
 }

@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "virtio/block_internal.h"
+#include "virtio/iovec.h"
 
 #define ZERO_CHUNK    65536
 #define WINDOW_IOVECS 64
@@ -145,29 +146,10 @@ void block_image_close(struct block_image *image)
 
 /* Blocking I/O. */
 
-/* The part of the span from `done` on, as at most WINDOW_IOVECS entries; returns their number. */
-static int span_window(const struct block_span *span, uint64_t done, struct iovec *window)
-{
-    uint64_t skip = span->skip + done, left = span->length - done;
-    int count = 0;
-    for (unsigned n = 0; n < span->iov_count && left && count < WINDOW_IOVECS; n++) {
-        const struct iovec *iov = &span->iov[n];
-        if (skip >= iov->iov_len) {
-            skip -= iov->iov_len;
-            continue;
-        }
-        uint64_t size = iov->iov_len - skip < left ? iov->iov_len - skip : left;
-        window[count++] = (struct iovec){(char *)iov->iov_base + skip, size};
-        left -= size;
-        skip = 0;
-    }
-    return count;
-}
-
-static uint64_t window_fill_zero(const struct iovec *window, int count)
+static uint64_t fill_zero(const struct iovec *window, unsigned count)
 {
     uint64_t size = 0;
-    for (int n = 0; n < count; n++) {
+    for (unsigned n = 0; n < count; n++) {
         memset(window[n].iov_base, 0, window[n].iov_len);
         size += window[n].iov_len;
     }
@@ -178,11 +160,12 @@ int block_transfer(int fd, bool write, struct block_span span, uint64_t data_siz
 {
     for (uint64_t done = 0; done < span.length;) {
         struct iovec window[WINDOW_IOVECS];
-        int count = span_window(&span, done, window);
+        unsigned count = iovec_slice(window, WINDOW_IOVECS, span.iov, span.iov_count,
+                                     span.skip + done, span.length - done);
         assert(count);
         uint64_t offset = span.offset + done;
-        ssize_t result = write ? pwritev(fd, window, count, (off_t)offset)
-                               : preadv(fd, window, count, (off_t)offset);
+        ssize_t result = write ? pwritev(fd, window, (int)count, (off_t)offset)
+                               : preadv(fd, window, (int)count, (off_t)offset);
         if (result > 0)
             done += (uint64_t)result;
         else if (result < 0 && errno != EINTR)
@@ -190,7 +173,7 @@ int block_transfer(int fd, bool write, struct block_span span, uint64_t data_siz
         else if (result == 0 && (write || offset < data_size))
             return EIO;
         else if (result == 0)
-            done += window_fill_zero(window, count);
+            done += fill_zero(window, count);
     }
     return 0;
 }
