@@ -47,7 +47,8 @@ bool memory_add_rom(struct memory *memory, uint64_t base, uint64_t size, uint8_t
 
 /*
  * true: reads of the ROM region at base go to ops->read and its contents cannot be executed;
- * false: they read the memory. Changing it makes every hart drop its translations of the region.
+ * false: they read the memory. Changing it makes every hart drop its translations of the region,
+ * and waits for that: to be called with no lock that a register function takes.
  */
 void memory_set_rom_mode(struct memory *memory, uint64_t base, bool registers);
 
@@ -112,7 +113,8 @@ void memory_dma_end(struct memory *memory, uint64_t gpa, size_t size, bool write
  * Called (on the thread that changes something) when host addresses or contents that harts may have
  * cached are no longer right: [gpa, gpa + size) was remapped, or written past the harts. One
  * listener per engine; the machine installs it. Registers that come and go are not reported: nobody
- * keeps more of them than "not RAM". The functions must not map, unmap or wait for other harts.
+ * keeps more of them than "not RAM". `remapped` may wait for other harts; `code_written` may not,
+ * as DMA goes on under the locks of devices. Neither may map or unmap.
  */
 struct memory_listener {
     void (*remapped)(void *opaque, uint64_t gpa, uint64_t size);

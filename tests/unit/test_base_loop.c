@@ -416,6 +416,7 @@ static void test_no_wakeup_is_lost(void **state)
         pthread_create(&producers[i], NULL, produce, &production);
     for (int i = 0; i < PRODUCERS; i++)
         pthread_join(producers[i], NULL);
+    usleep(1000); /* the last deadline passes; the second call's turn runs it at the latest */
     loop_call(runner.loop, nothing, NULL);
     loop_call(runner.loop, nothing, NULL);
     loop_remove_task(production.task);
