@@ -188,7 +188,7 @@ static bool load_images(struct machine *machine, uint64_t *used, struct error *e
 
 bool boot_load(struct machine *machine, struct error *err)
 {
-    uint64_t used;
+    uint64_t used = 0;
     if (!load_images(machine, &used, err))
         return false;
 

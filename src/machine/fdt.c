@@ -309,11 +309,15 @@ static void add_pci(struct tree *tree, struct machine *machine)
     tree_cells(tree, "bus-range", buses, 2);
     tree_flag(tree, "dma-coherent");
 
-    /* IEEE 1275 PCI binding: 01 I/O, 02 32-bit memory, 43 prefetchable 64-bit memory. */
+    /*
+     * IEEE 1275 PCI binding: 01 I/O, 02 32-bit memory, 03 64-bit memory. The last one is not marked
+     * prefetchable (43): U-Boot, which assigns BARs below 4 GiB only, would use it for every BAR
+     * that is; Linux puts them there either way.
+     */
     uint32_t ranges[] = {
         0x01000000, 0,         0,          0,         io->base,
         0,          io->size,  0x02000000, 0,         low->base,
-        0,          low->base, 0,          low->size, 0x43000000,
+        0,          low->base, 0,          low->size, 0x03000000,
         high >> 32, high,      high >> 32, high,      high_size >> 32,
         high_size,
     };
