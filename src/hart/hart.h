@@ -235,7 +235,7 @@ void hart_set_privilege(struct hart *hart, enum privilege privilege);
  */
 void hart_trap(struct hart *hart, uint64_t cause, uint64_t tval);
 
-/* --- CSRs: one table, csr_table.h, feeds access, disassembly and the debugger ------------------ */
+/* --- CSRs: one table, csr_table.h, feeds access, disassembly and the debugger ---------------- */
 
 struct csr {
     const char *name; /* NULL: no CSR has this number */
@@ -255,7 +255,7 @@ const char *hart_csr_name(unsigned number);
 bool hart_csr_read(struct hart *hart, unsigned number, uint64_t *value);
 bool hart_csr_write(struct hart *hart, unsigned number, uint64_t value);
 
-/* --- Translation ------------------------------------------------------------------------------ */
+/* --- Translation ----------------------------------------------------------------------------- */
 
 /*
  * Walks the page tables as the hart would now (privilege < 0) or would at that privilege, without
