@@ -3,10 +3,11 @@
 import os
 import pathlib
 import subprocess
+import time
 import unittest
 
-from console import Console
-from guest import GuestTest, HARTVISOR, KERNEL, OPENSBI, U_BOOT, run_hartvisor
+import program
+from guest import GuestTest, KERNEL, OPENSBI, U_BOOT, run_hartvisor
 
 
 class OpenSbi(GuestTest):
@@ -171,67 +172,56 @@ block:
 @unittest.skipUnless(any((pathlib.Path(folder) / "clang-19").exists()
                          for folder in os.get_exec_path()), "clang-19 is not installed")
 class BareMetal(GuestTest):
-    def assemble(self, source, address=0x80000000, machine="riscv64", **symbols):
-        text = self.folder / "program.s"
-        text.write_text(source)
-        program = self.folder / "program.elf"
-        subprocess.run(
-            ["clang-19", f"--target={machine}", "-march=rv64gc" if machine == "riscv64" else
-             "-march=rv32imac", "-nostdlib", "-static", "-fuse-ld=lld-19", "-mno-relax",
-             *[f"-Wa,-defsym,{name}={value}" for name, value in symbols.items()],
-             f"-Wl,-Ttext={address:#x}", "-Wl,-z,norelro", "-Wl,--no-rosegment",
-             text, "-o", program], check=True)
-        return program
+    def assemble(self, source, **options):
+        return program.assemble(self.folder, source, **options)
 
     def test_serial_and_finisher(self):
-        program = self.assemble(HELLO)
+        elf = self.assemble(HELLO)
         for harts in ("1", "3"):
-            done = run_hartvisor("run", "--cpus", harts, "--firmware", program)
+            done = run_hartvisor("run", "--cpus", harts, "--firmware", elf)
             self.assertEqual((done.returncode, done.stdout), (11, "bare metal speaks\n"),
                              done.stderr)
 
     def test_raw_binary(self):
-        program = self.assemble(HELLO)
+        elf = self.assemble(HELLO)
         raw = self.folder / "program.bin"
-        subprocess.run(["llvm-objcopy-19", "-O", "binary", program, raw], check=True)
+        subprocess.run(["llvm-objcopy-19", "-O", "binary", elf, raw], check=True)
         done = run_hartvisor("run", "--firmware", raw)
         self.assertEqual((done.returncode, done.stdout), (11, "bare metal speaks\n"), done.stderr)
 
     def test_tohost(self):
         for status in (0, 5):
-            program = self.assemble(HTIF, STATUS=status)
-            done = run_hartvisor("run", "--firmware", program)
+            elf = self.assemble(HTIF, STATUS=status)
+            done = run_hartvisor("run", "--firmware", elf)
             self.assertEqual((done.returncode, done.stdout), (status, "through tohost\n"),
                              done.stderr)
 
     def test_semihosting(self):
-        program = self.assemble(SEMIHOSTING)
-        done = run_hartvisor("run", "--semihosting", "--firmware", program)
+        elf = self.assemble(SEMIHOSTING)
+        done = run_hartvisor("run", "--semihosting", "--firmware", elf)
         self.assertEqual(done.returncode, 21, done.stderr)
         self.assertIn("through semihosting\n", done.stdout + done.stderr)
 
     def test_machine_mode_program_as_kernel(self):
         # Entered in S-mode it traps on mhartid; the message must lead to --firmware.
-        program = self.assemble(HELLO, address=0x80200000)
-        console = self.start("run", "--kernel", program)
-        until = 20
-        while "--firmware" not in console.errors.text() and until > 0:
-            until -= 0.1
-            import time
+        elf = self.assemble(HELLO, address=0x80200000)
+        console = self.start("run", "--kernel", elf)
+        until = time.monotonic() + 20
+        while "--firmware" not in console.errors.text() and time.monotonic() < until:
             time.sleep(0.1)
         self.assertIn("--firmware", console.errors.text())
 
     def test_wrong_architecture(self):
-        program = self.assemble("    .globl _start\n_start:\n    j _start\n", machine="riscv32")
+        elf = self.assemble("    .globl _start\n_start:\n    j _start\n", march="rv32imac")
         for option in ("--kernel", "--firmware"):
-            done = run_hartvisor("run", option, program)
+            done = run_hartvisor("run", option, elf)
             self.assertEqual(done.returncode, 125, done.stderr)
             self.assertIn("program.elf", done.stderr)
             self.assertIn("32", done.stderr)
 
     def test_truncated(self):
-        program = self.assemble(HELLO)
-        data = program.read_bytes()
+        elf = self.assemble(HELLO)
+        data = elf.read_bytes()
         for size in (1, 16, 63, 64, 100, len(data) // 2):
             cut = self.folder / f"cut{size}.elf"
             cut.write_bytes(data[:size])
