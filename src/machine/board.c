@@ -96,7 +96,7 @@ void machine_set_escape(struct machine *machine, void (*escape)(void *opaque, ch
 static bool add_serial(struct machine *machine, struct error *err)
 {
     const char *specification = machine->config.serial ? machine->config.serial : "none";
-    struct chardev_owner owner = {.escape = escape_key, .opaque = machine};
+    const struct chardev_owner owner = {.escape = escape_key, .opaque = machine};
     machine->serial = chardev_create(machine->loop, specification, &owner, err);
     if (!machine->serial)
         return error_prefix(err, "--serial");
@@ -286,7 +286,8 @@ static bool add_console(struct machine *machine, struct error *err)
 {
     if (!machine->config.console)
         return true;
-    machine->console = chardev_create(machine->loop, machine->config.console, NULL, err);
+    const struct chardev_owner owner = {.escape = escape_key, .opaque = machine};
+    machine->console = chardev_create(machine->loop, machine->config.console, &owner, err);
     if (!machine->console)
         return error_prefix(err, "--console");
     return attach(machine, virtio_console_create("console0", machine->console, machine->loop),

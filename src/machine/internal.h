@@ -107,6 +107,7 @@ struct machine {
     _Atomic unsigned state; /* enum machine_state */
     _Atomic uint32_t requests;
     _Atomic int status; /* exit status, valid with REQUEST_END */
+    _Atomic unsigned callers; /* threads in machine_pause or machine_resume */
     struct loop_task *request_task;
 
     struct {

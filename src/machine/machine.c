@@ -138,14 +138,23 @@ void machine_request(struct machine *machine, uint32_t requests, int status)
     loop_schedule(machine->request_task);
 }
 
+/* On the loop's thread, unless the machine has ended; machine_run stays until the call is done. */
+static void call(struct machine *machine, loop_callback *callback)
+{
+    machine->callers++;
+    if (machine->state != MACHINE_ENDED)
+        loop_call(machine->loop, callback, machine);
+    machine->callers--;
+}
+
 void machine_pause(struct machine *machine)
 {
-    loop_call(machine->loop, pause_now, machine);
+    call(machine, pause_now);
 }
 
 void machine_resume(struct machine *machine)
 {
-    loop_call(machine->loop, resume_now, machine);
+    call(machine, resume_now);
 }
 
 void machine_reset(struct machine *machine)
@@ -175,6 +184,8 @@ int machine_run(struct machine *machine)
 {
     resume_now(machine);
     loop_run(machine->loop);
+    while (machine->callers)
+        loop_turn(machine->loop, 1);
     return machine->status;
 }
 
@@ -271,6 +282,19 @@ struct chardev *machine_serial(struct machine *machine)
     return machine->serial;
 }
 
+struct chardev *machine_console(struct machine *machine)
+{
+    return machine->console;
+}
+
+struct chardev *machine_terminal(struct machine *machine)
+{
+    const struct machine_config *config = &machine->config;
+    if (config->serial && !strcmp(config->serial, "stdio"))
+        return machine->serial;
+    return config->console && !strcmp(config->console, "stdio") ? machine->console : NULL;
+}
+
 bool machine_read_memory(struct machine *machine, uint64_t gpa, void *buffer, size_t size)
 {
     return memory_dma_read(machine->memory, gpa, buffer, size);
@@ -287,10 +311,15 @@ const void *machine_device_tree(const struct machine *machine, size_t *size)
     return machine->device_tree;
 }
 
+uint64_t machine_hart_instructions(const struct machine *machine, unsigned hart)
+{
+    return __atomic_load_n(&machine->cpus[hart].hart->instret, __ATOMIC_RELAXED);
+}
+
 uint64_t machine_instructions(const struct machine *machine)
 {
     uint64_t total = 0;
     for (unsigned i = 0; i < machine->cpu_count; i++)
-        total += __atomic_load_n(&machine->cpus[i].hart->instret, __ATOMIC_RELAXED);
+        total += machine_hart_instructions(machine, i);
     return total;
 }

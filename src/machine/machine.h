@@ -12,11 +12,17 @@ struct loop;
 /* The event loop that machine_run runs. */
 struct loop *machine_loop(struct machine *machine);
 
-/* The serial port's character channel, or NULL for "none". */
+/* The character channels of the serial port and the virtio console (NULL if there is none), and the
+ * one of them that is on stdio, or NULL. */
 struct chardev *machine_serial(struct machine *machine);
+struct chardev *machine_console(struct machine *machine);
+struct chardev *machine_terminal(struct machine *machine);
+
+/* Instructions that one hart has retired. Any thread; approximate while running. */
+uint64_t machine_hart_instructions(const struct machine *machine, unsigned hart);
 
 /*
- * Receives the keys behind Ctrl-A on a stdio serial port that the channel itself does not handle
+ * Receives the keys behind Ctrl-A on the terminal that the channel itself does not handle
  * (x, c, h, ...). On the loop's thread. NULL removes it. On the loop's thread, or while the loop
  * does not run.
  */

@@ -1,0 +1,148 @@
+/* `hartvisor run`: a machine from options to exit status. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "cli/cli.h"
+#include "cli/prompt.h"
+#include "cli/run_options.h"
+#include "cli/signals.h"
+#include "control/control.h"
+#include "machine/machine.h"
+
+static double seconds(struct timeval time)
+{
+    return (double)time.tv_sec + (double)time.tv_usec / 1e6;
+}
+
+static void print_stats(struct machine *machine, unsigned harts, uint64_t began)
+{
+    struct rusage usage;
+    double wall = (double)(loop_now() - began) / 1e9;
+    uint64_t total = machine_instructions(machine);
+    getrusage(RUSAGE_SELF, &usage);
+    log_info("%.3f s wall, %.3f s user, %.3f s system, %ld MiB resident at most", wall,
+             seconds(usage.ru_utime), seconds(usage.ru_stime), usage.ru_maxrss >> 10);
+    log_info("%" PRIu64 " instructions, %.1f million a second", total,
+             wall > 0 ? (double)total / wall / 1e6 : 0.0);
+    for (unsigned i = 0; i < harts && harts > 1; i++)
+        log_info("  hart %u: %" PRIu64 " instructions", i, machine_hart_instructions(machine, i));
+}
+
+static bool write_file(const char *path, const void *data, size_t size, struct error *err)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *file = standard ? stdout : fopen(path, "we");
+    if (!file)
+        return error_set_errno(err, errno, "--dump-dtb: cannot write '%s'", path);
+    bool ok = fwrite(data, 1, size, file) == size && !fflush(file);
+    int number = errno;
+    if (!standard && fclose(file) && ok) {
+        number = errno;
+        ok = false;
+    }
+    return ok || error_set_errno(err, number, "--dump-dtb: cannot write '%s'", path);
+}
+
+/* Builds the machine only for its tree, without touching the terminal. */
+static int dump_tree(struct run_options *options)
+{
+    struct error err;
+    options->config.serial = "none";
+    if (options->config.console)
+        options->config.console = "none";
+    struct machine *machine = machine_create(&options->config, &err);
+    if (!machine)
+        return cli_fail(&err);
+    size_t size;
+    const void *tree = machine_device_tree(machine, &size);
+    bool ok = write_file(options->dump_dtb, tree, size, &err);
+    machine_destroy(machine);
+    return ok ? 0 : cli_fail(&err);
+}
+
+/* Where to find a channel that was made up, such as a pseudo-terminal. */
+static void announce(const char *option, const char *specification, const struct chardev *chardev)
+{
+    if (chardev && !strcmp(specification, "pty"))
+        log_info("%s is at %s", option, chardev_path(chardev));
+}
+
+/* From a paused machine to its end. */
+static int run_machine(struct machine *machine, const struct run_options *options)
+{
+    struct error err;
+    struct control *control = control_create(machine_loop(machine));
+    control_add_machine(control, machine);
+    if (options->control && !control_listen(control, options->control, &err)) {
+        control_destroy(control);
+        return cli_fail(&err);
+    }
+    struct prompt *prompt = prompt_create(machine, control);
+    announce("--serial", options->config.serial, machine_serial(machine));
+    announce("--console", options->config.console, machine_console(machine));
+    signals_attach(machine);
+
+    uint64_t began = loop_now();
+    int status = machine_run(machine);
+
+    signals_attach(NULL);
+    prompt_destroy(prompt);
+    control_destroy(control);
+    if (options->stats)
+        print_stats(machine, options->config.cpus, began);
+    return status;
+}
+
+static int run_guest(struct run_options *options)
+{
+    struct error err;
+    if (options->trace && !trace_configure(options->trace, &err))
+        return cli_fail(&err);
+    if (options->dump_dtb)
+        return dump_tree(options);
+    if (!signals_init(&err))
+        return cli_fail(&err);
+    struct machine *machine = machine_create(&options->config, &err);
+    if (!machine)
+        return cli_fail(&err);
+    int status = run_machine(machine, options);
+    machine_destroy(machine);
+    /* A failure stays one in the eight bits that the parent sees. */
+    return status & ~0xff ? 0xff : status;
+}
+
+static int run(const struct cli_command *self, char **words)
+{
+    struct run_options options;
+    struct option_arguments arguments = {.words = words};
+    int status;
+    run_options_init(&options);
+    if (cli_parse(self, words, &options, &arguments, &status)) {
+        struct error err;
+        if (arguments.count) {
+            error_set(&err, "run takes no argument '%s': write --kernel %s to boot it",
+                      arguments.words[0], arguments.words[0]);
+            status = cli_fail(&err);
+        } else {
+            status = run_guest(&options);
+        }
+        trace_finish();
+    }
+    run_options_finish(&options);
+    return status;
+}
+
+const struct cli_command run_command = {
+    .name = "run",
+    .arguments = "[OPTION]...",
+    .help = "boot a guest",
+    .manual = "Boots a guest on a board that is compatible with QEMU's virt, and exits with the "
+              "guest's status.",
+    .options = &run_option_table,
+    .run = run,
+};

@@ -1,0 +1,380 @@
+#include "cli/run_options.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bits.h"
+
+void run_options_init(struct run_options *options)
+{
+    *options = (struct run_options){0};
+    machine_config_init(&options->config);
+}
+
+void run_options_finish(struct run_options *options)
+{
+    while (options->copy_count)
+        free(options->copies[--options->copy_count]);
+}
+
+/* --- Values that are lists --- */
+
+/* A copy of the list that lives as long as the options. */
+static char *keep(struct run_options *options, const char *list)
+{
+    assert(options->copy_count < RUN_COPIES_MAX);
+    return options->copies[options->copy_count++] = xstrdup(list);
+}
+
+static bool parse_bus(const char *value, void *target, struct error *err)
+{
+    static const char *const names[] = {[MACHINE_BUS_PCI] = "pci", [MACHINE_BUS_MMIO] = "mmio"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (!strcmp(value, names[i])) {
+            *(enum machine_bus *)target = (enum machine_bus)i;
+            return true;
+        }
+    }
+    return error_set(err, "there is no bus '%s': give bus=pci or bus=mmio", value);
+}
+
+/* Takes the file or directory at the front of a list. */
+static const char *first_name(char **list, const char *habit, const char *kind, struct error *err)
+{
+    const char *name = option_word(list);
+    if (!*name)
+        error_set(err, "the list must begin with a %s", kind);
+    else if (!strncmp(name, habit, strlen(habit)))
+        error_set(err, "leave '%s' out: the list begins with the %s", habit, kind);
+    else
+        return name;
+    return NULL;
+}
+
+static bool too_many(unsigned count, unsigned most, struct error *err)
+{
+    return count == most && !error_set(err, "there can be at most %u", most);
+}
+
+static const struct option flash_words[] = {
+    {.name = "ro", .parse = option_flag, .target = offsetof(struct machine_flash, read_only)},
+};
+
+static const struct option disk_words[] = {
+    {.name = "ro", .parse = option_flag, .target = offsetof(struct machine_disk, read_only)},
+    {.name = "snapshot", .parse = option_flag, .target = offsetof(struct machine_disk, snapshot)},
+    {.name = "bus",
+     .argument = "pci|mmio",
+     .parse = parse_bus,
+     .target = offsetof(struct machine_disk, bus)},
+};
+
+static const struct option share_words[] = {
+    {.name = "tag",
+     .argument = "TAG",
+     .parse = option_string,
+     .target = offsetof(struct machine_share, tag)},
+    {.name = "ro", .parse = option_flag, .target = offsetof(struct machine_share, read_only)},
+    {.name = "bus",
+     .argument = "pci|mmio",
+     .parse = parse_bus,
+     .target = offsetof(struct machine_share, bus)},
+};
+
+static const struct option_table flash_table = {flash_words, ARRAY_SIZE(flash_words)};
+static const struct option_table disk_table = {disk_words, ARRAY_SIZE(disk_words)};
+static const struct option_table share_table = {share_words, ARRAY_SIZE(share_words)};
+
+static bool parse_flash(const char *value, void *target, struct error *err)
+{
+    struct run_options *options = target;
+    struct machine_flash flash = {0};
+    if (too_many(options->flash_count, MACHINE_MAX_FLASH, err))
+        return false;
+    char *list = keep(options, value);
+    flash.path = first_name(&list, "file=", "file", err);
+    if (!flash.path || !option_words(&flash_table, list, &flash, err))
+        return false;
+    options->config.flash[options->flash_count++] = flash;
+    return true;
+}
+
+static bool parse_disk(const char *value, void *target, struct error *err)
+{
+    struct run_options *options = target;
+    struct machine_disk disk = {0};
+    if (too_many(options->config.disk_count, MACHINE_MAX_DISKS, err))
+        return false;
+    char *list = keep(options, value);
+    disk.path = first_name(&list, "file=", "file", err);
+    if (!disk.path || !option_words(&disk_table, list, &disk, err))
+        return false;
+    options->config.disks[options->config.disk_count++] = disk;
+    return true;
+}
+
+static bool parse_share(const char *value, void *target, struct error *err)
+{
+    struct run_options *options = target;
+    struct machine_share share = {0};
+    if (too_many(options->config.share_count, MACHINE_MAX_SHARES, err))
+        return false;
+    char *list = keep(options, value);
+    share.directory = first_name(&list, "path=", "directory", err);
+    if (!share.directory || !option_words(&share_table, list, &share, err))
+        return false;
+    options->config.shares[options->config.share_count++] = share;
+    return true;
+}
+
+/* The back end reads its own words; only bus= is for the board. */
+static bool parse_net(const char *value, void *target, struct error *err)
+{
+    struct run_options *options = target;
+    struct machine_net net = {0};
+    if (!strcmp(value, "none")) {
+        options->config.net_count = 0;
+        return true;
+    }
+    if (too_many(options->config.net_count, MACHINE_MAX_NETS, err))
+        return false;
+    char *list = keep(options, value);
+    const char *kind = option_word(&list);
+    if (strcmp(kind, "user") != 0 && strcmp(kind, "tap") != 0)
+        return error_set(err, "there is no network '%s': give user, tap or none", kind);
+    net.backend = kind;
+    /* Words without bus= move up behind the kind: the result is never longer than the list. */
+    char *end = (char *)kind + strlen(kind);
+    for (char *word; (word = option_word(&list));) {
+        if (!strncmp(word, "bus=", 4)) {
+            if (!parse_bus(word + 4, &net.bus, err))
+                return false;
+            continue;
+        }
+        size_t length = strlen(word);
+        *end++ = ',';
+        memmove(end, word, length + 1);
+        end += length;
+    }
+    options->config.nets[options->config.net_count++] = net;
+    return true;
+}
+
+/* --- Other values --- */
+
+static bool parse_memory(const char *value, void *target, struct error *err)
+{
+    uint64_t size;
+    if (!option_size(value, &size, err))
+        return false;
+    if (size < MACHINE_MIN_MEMORY && value[strlen(value) - 1] <= '9')
+        return error_set(err, "%llu bytes are too few for a guest: did you mean %sM?",
+                         (unsigned long long)size, value);
+    if (size < MACHINE_MIN_MEMORY || size > MACHINE_MAX_MEMORY)
+        return error_set(err, "give %llu MiB to %llu GiB",
+                         (unsigned long long)(MACHINE_MIN_MEMORY >> 20),
+                         (unsigned long long)(MACHINE_MAX_MEMORY >> 30));
+    *(uint64_t *)target = size;
+    return true;
+}
+
+static bool parse_cpus(const char *value, void *target, struct error *err)
+{
+    unsigned count;
+    if (!option_count(value, &count, err))
+        return false;
+    if (count < 1 || count > MACHINE_MAX_CPUS)
+        return error_set(err, "a machine has 1 to %u harts", MACHINE_MAX_CPUS);
+    *(unsigned *)target = count;
+    return true;
+}
+
+static bool parse_engine(const char *value, void *target, struct error *err)
+{
+    if (strcmp(value, "interp") != 0)
+        return error_set(err, "there is no engine '%s': give interp", value);
+    *(enum machine_engine *)target = MACHINE_ENGINE_INTERPRETER;
+    return true;
+}
+
+/* --- The table --- */
+
+static const struct option rows[] = {
+    {.help = "What boots"},
+    {
+        .name = "kernel",
+        .letter = 'k',
+        .argument = "FILE",
+        .help = "kernel: ELF, Image (raw, gzip, zstd) or EFI zboot image",
+        .manual = "Loads a kernel and enters it in S-mode, on the built-in SBI or, with "
+                  "--firmware, as what the firmware starts. a0 is the hart's number and a1 the "
+                  "address of the device tree. A raw Image is loaded 2 MiB above the start of RAM.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.kernel),
+    },
+    {
+        .name = "initrd",
+        .letter = 'i',
+        .argument = "FILE",
+        .help = "initial RAM disk for the kernel",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.initrd),
+    },
+    {
+        .name = "append",
+        .letter = 'a',
+        .argument = "TEXT",
+        .help = "the kernel's command line",
+        .manual = "Becomes bootargs in the device tree. Linux needs console=ttyS0 to print on the "
+                  "serial port.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.append),
+    },
+    {
+        .name = "firmware",
+        .letter = 'f',
+        .argument = "FILE",
+        .help = "M-mode firmware or bare-metal program, ELF or raw",
+        .manual = "Runs OpenSBI, U-Boot or any other M-mode program from the reset vector instead "
+                  "of the built-in SBI. a2 points to OpenSBI's fw_dynamic_info. An ELF file with "
+                  "the symbols tohost and fromhost gets the HTIF interface.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.firmware),
+    },
+    {
+        .name = "flash",
+        .argument = "FILE[,ro]",
+        .help = "contents of a flash bank; twice for both",
+        .manual = "The first one fills the bank at 0x20000000, the second that at 0x22000000. "
+                  "What the guest writes is kept in the file unless it is read-only.",
+        .parse = parse_flash,
+    },
+    {
+        .name = "dtb",
+        .argument = "FILE",
+        .help = "device tree blob instead of the generated one",
+        .manual = "--append and --initrd are put into it.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.dtb),
+    },
+    {
+        .name = "dump-dtb",
+        .argument = "FILE",
+        .help = "write the device tree and exit; - is stdout",
+        .parse = option_string,
+        .target = offsetof(struct run_options, dump_dtb),
+    },
+    {.help = "The machine"},
+    {
+        .name = "memory",
+        .letter = 'm',
+        .argument = "SIZE",
+        .help = "RAM, with K, M, G or T (1G)",
+        .parse = parse_memory,
+        .target = offsetof(struct run_options, config.memory_size),
+    },
+    {
+        .name = "cpus",
+        .letter = 'c',
+        .argument = "N",
+        .help = "harts, 1 to 64 (1)",
+        .parse = parse_cpus,
+        .target = offsetof(struct run_options, config.cpus),
+    },
+    {
+        .name = "cpu",
+        .argument = "EXTENSIONS",
+        .help = "instruction set extensions, such as rv64gc,zba,no-zbb",
+        .manual = "A list that may begin with a base (default, max, rv64gc or rva22s64). NAME or "
+                  "NAME=on adds an extension and what it needs, no-NAME or NAME=off removes it "
+                  "and what needs it.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.cpu),
+    },
+    {
+        .name = "engine",
+        .argument = "interp",
+        .help = "what executes instructions (interp)",
+        .parse = parse_engine,
+        .target = offsetof(struct run_options, config.engine),
+    },
+    {.help = "Devices"},
+    {
+        .name = "disk",
+        .letter = 'd',
+        .argument = "FILE[,ro][,snapshot][,bus=pci|mmio]",
+        .help = "virtio disk on a raw image or a block device; repeatable",
+        .manual = "With snapshot, writes go to a temporary file and are forgotten at the end. A "
+                  "comma in the name is written twice.",
+        .parse = parse_disk,
+    },
+    {
+        .name = "net",
+        .letter = 'n',
+        .argument = "user[,hostfwd=tcp:HOST:PORT-:PORT]...|tap[,ifname=NAME]|none[,bus=pci|mmio]",
+        .help = "virtio network card; repeatable",
+        .manual = "user is a network of its own behind the host's address, which needs no rights; "
+                  "hostfwd forwards a port of the host into it. tap joins a tap interface of the "
+                  "host. none takes back those given before.",
+        .parse = parse_net,
+    },
+    {
+        .name = "share",
+        .argument = "DIR[,tag=TAG][,ro][,bus=pci|mmio]",
+        .help = "host directory for the guest to mount (9p); repeatable",
+        .manual = "The guest mounts it with: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt. "
+                  "The tag is host unless it is given.",
+        .parse = parse_share,
+    },
+    {
+        .name = "serial",
+        .argument = "stdio|pty|unix:PATH|file:PATH|none",
+        .help = "where the serial port goes (stdio)",
+        .manual = "On a terminal, Ctrl-A is the key before commands: see KEYS. pty makes a "
+                  "pseudo-terminal and prints its name.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.serial),
+    },
+    {
+        .name = "console",
+        .argument = "stdio|pty|unix:PATH|file:PATH|none",
+        .help = "the same for a virtio console, hvc0 (none)",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.console),
+    },
+    {.help = "Looking inside"},
+    {
+        .name = "control",
+        .argument = "unix:PATH",
+        .help = "socket for `hartvisor ctl` and QMP clients",
+        .parse = option_string,
+        .target = offsetof(struct run_options, control),
+    },
+    {
+        .name = "trace",
+        .argument = "trap,sbi,mmio,csr,guest-errors,exec[:FILE]",
+        .help = "write what the guest does to stderr or FILE",
+        .manual = "trap: traps taken and returned from. sbi: calls and results. mmio: accesses to "
+                  "device registers. csr: accesses to CSRs. guest-errors: what drivers do that "
+                  "the specifications forbid. exec: every instruction. all is all but exec.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, trace),
+    },
+    {
+        .name = "stats",
+        .help = "print time and instructions at the end",
+        .parse = option_flag,
+        .target = offsetof(struct run_options, stats),
+    },
+    {
+        .name = "semihosting",
+        .help = "let the guest open host files by semihosting",
+        .manual = "Without it semihosting has the console and exit only.",
+        .parse = option_flag,
+        .target = offsetof(struct run_options, config.semihosting),
+    },
+};
+
+const struct option_table run_option_table = {rows, ARRAY_SIZE(rows)};

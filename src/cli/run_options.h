@@ -1,0 +1,23 @@
+/* The options of `hartvisor run`. */
+#pragma once
+
+#include "cli/options.h"
+#include "hartvisor/machine.h"
+
+#define RUN_COPIES_MAX (MACHINE_MAX_DISKS + MACHINE_MAX_NETS + MACHINE_MAX_SHARES + MACHINE_MAX_FLASH)
+
+struct run_options {
+    struct machine_config config;
+    const char *dump_dtb; /* NULL or a file, "-" for stdout */
+    const char *trace;    /* NULL or as trace_configure takes it */
+    const char *control;  /* NULL or "unix:PATH" */
+    bool stats;
+    unsigned flash_count;
+    char *copies[RUN_COPIES_MAX]; /* the lists that `config` points into; owned */
+    unsigned copy_count;
+};
+
+extern const struct option_table run_option_table; /* its targets are in struct run_options */
+
+void run_options_init(struct run_options *options);
+void run_options_finish(struct run_options *options);
