@@ -164,8 +164,8 @@ CSRS_ANYWHERE = [0x001, 0x002, 0x003] * 8 + [
     0x000, 0x004, 0x008, 0x015, 0x017, 0x100, 0x105, 0x141, 0x180, 0x200, 0x300, 0x301, 0x305,
     0x341, 0x3a0, 0x3b0, 0x5a8, 0x680, 0x744, 0x7a0, 0x7c0, 0x800, 0xb00, 0xc00, 0xc01, 0xc02,
     0xc1f, 0xcc0, 0xd00, 0xf11, 0xf14, 0xfff]
-# Storage without further meaning while nothing is delegated.
-CSRS_SUPERVISOR = [0x140, 0x141, 0x143] * 4
+# Storage without further meaning while nothing is delegated: sscratch and stval.
+CSRS_SUPERVISOR = [0x140, 0x143] * 6
 
 
 class Sequence:
@@ -173,6 +173,7 @@ class Sequence:
 
     def __init__(self, number, seed, length):
         self.number, self.seed = number, seed
+        self.place = None
         self.rng = rng = random.Random(seed)
         self.values = Values(rng)
         self.code = []  # (offset, bits, length)
@@ -182,7 +183,6 @@ class Sequence:
         self.set_start()
         while len(self.code) < length:
             self.unit(2)
-        self.stop = len(self.code)
 
     def set_start(self):
         rng, values = self.rng, self.values
@@ -340,7 +340,7 @@ class Sequence:
     def csr(self):
         numbers = CSRS_ANYWHERE + (CSRS_SUPERVISOR if self.mode == MODE_S else [])
         number = self.rng.choice(numbers)
-        if number in (0x100, 0x105, 0x180) and self.mode == MODE_S:
+        if number in (0x100, 0x105, 0x141, 0x180) and self.mode == MODE_S:
             number = 0x003
         bits = self.fill(self.rng.choice(CSRS))
         self.emit(bits & 0xfffff | number << 20)
@@ -477,12 +477,12 @@ class Sequence:
 
     # --- what goes into the image ---
 
-    def words(self, code_address, end_offset):
+    def words(self, number, code_address, end_offset):
         alias = CODE_ALIAS[self.mode]
         satp = self.paging << 60 | (CODE + PAGING_ROOT[self.paging]) >> 12
         words = self.x[1:] + [self.status] + self.f + [
             self.fcsr, satp, code_address + alias, code_address + alias + end_offset,
-            alias % 2**64, self.envcfg[0], self.envcfg[1], self.number]
+            alias % 2**64, self.envcfg[0], self.envcfg[1], number]
         return struct.pack("<72Q", *words)
 
     def code_bytes(self, stop=None):
@@ -550,19 +550,21 @@ def page_tables():
 
 def image(sequences, pool_seed, full):
     """The two parts of an image: records and code. `sequences` are pairs of a sequence and the
-    index of the instruction that it stops before (None: it runs to its end)."""
+    index of the instruction that it stops before (None: it runs to its end); the position in the
+    list is its number. A sequence keeps its place in the page from its first image."""
     values = Values(random.Random(pool_seed))
-    header = struct.pack("<2Q", len(sequences), full).ljust(4096, b"\0")
-    records = bytearray(header)
+    records = bytearray(struct.pack("<2Q", len(sequences), full).ljust(4096, b"\0"))
     for _ in range(512):
         records += struct.pack("<Q", values.pool_word())
     code = bytearray(page_tables())
-    for sequence, stop in sequences:
-        address = CODE + len(code)
-        data = sequence.code_bytes(stop)
-        offset = sequence.code[stop][0] if stop is not None else sequence.size
-        records += sequence.words(address, offset)
-        code += data.ljust(len(data) + 15 & ~15, b"\0")
+    for number, (sequence, stop) in enumerate(sequences):
+        if sequence.place is None:
+            code += bytes(-len(code) % 16)
+            sequence.place = len(code) % 4096
+        code += bytes((sequence.place - len(code)) % 4096)
+        end = sequence.code[stop][0] if stop is not None else sequence.size
+        records += sequence.words(number, CODE + len(code), end)
+        code += sequence.code_bytes(stop)
     if CODE + len(code) > CODE_LIMIT:
         raise ValueError("too many sequences for one image")
     return bytes(records), bytes(code)

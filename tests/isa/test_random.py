@@ -50,12 +50,8 @@ class Random(unittest.TestCase):
     def explain(self, build, sequence, seed):
         """Names the first instruction after which the machines differ."""
         stops = list(range(len(sequence.code))) + [None]
-        variants = []
-        for index, stop in enumerate(stops):
-            variant = generate.Sequence(index, sequence.seed, LENGTH)
-            variants.append((variant, stop))
-        results = self.run_image(build, "steps", variants, seed, full=False)
-        # The code's addresses differ from those in the whole image; the lines may be equal now.
+        results = self.run_image(build, "steps", [(sequence, stop) for stop in stops], seed,
+                                 full=False)
         theirs, ours = (machines.group(result.lines) for result in (results[0], results[-1]))
         for index, stop in enumerate(stops):
             name = f"{index:016x}"
@@ -64,9 +60,8 @@ class Random(unittest.TestCase):
         return f"sequence {sequence.number}: no difference when it runs alone"
 
     def describe(self, build, sequence, index, seed):
-        before = generate.Sequence(0, sequence.seed, LENGTH), max(index - 1, 0)
-        after = generate.Sequence(1, sequence.seed, LENGTH), \
-            index if index < len(sequence.code) else None
+        before = sequence, max(index - 1, 0)
+        after = sequence, index if index < len(sequence.code) else None
         results = self.run_image(build, "step", [before, after], seed, full=True)
         text = f"sequence {sequence.number}, mode {'US'[sequence.mode]}, " \
                f"mstatus {sequence.status:#x}, menvcfg {sequence.envcfg[0]:#x}, " \

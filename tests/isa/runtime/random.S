@@ -102,6 +102,8 @@ next_sequence:
     csrw menvcfg, t0
     ld t0, RECORD_SENVCFG(s0)
     csrw senvcfg, t0
+    csrw sscratch, zero
+    csrw stval, zero
     ld t0, RECORD_ENTRY(s0)
     csrw mepc, t0
     # Everything from SIE to TSR, FS with it, as the record says.

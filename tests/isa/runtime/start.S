@@ -22,6 +22,8 @@ _start:
     csrw pmpaddr0, t0
     li t0, 0x1f
     csrw pmpcfg0, t0
+    # QEMU starts with PBMTE set.
+    csrw menvcfg, zero
     call main
     li a0, 0
     j finish
