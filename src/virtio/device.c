@@ -43,7 +43,7 @@ static void base_state(struct device *base, struct stream *stream)
     stream_u8(stream, &device->status);
     stream_bool(stream, &device->broken);
     stream_u32(stream, &device->config_generation);
-    if (device->features & ~device->offered)
+    if ((device->status & VIRTIO_STATUS_FEATURES_OK) && device->features & ~device->offered)
         stream_fail(stream, "%s: saved with features %#llx, of which this one lacks %#llx",
                     device->base.name, (unsigned long long)device->features,
                     (unsigned long long)(device->features & ~device->offered));
