@@ -187,10 +187,11 @@ static void receiver_put(struct uart *uart, uint8_t byte, uint8_t errors)
 
 static uint8_t receiver_take(struct uart *uart)
 {
-    uint8_t byte = uart->received[uart->receive_start];
+    uint8_t byte = 0; /* as programs expect that poll for a character without looking at LSR */
 
     uart->timed_out = false;
     if (uart->receive_count) {
+        byte = uart->received[uart->receive_start];
         uart->receive_start = (uart->receive_start + 1) % FIFO_SIZE;
         uart->receive_count--;
         receiver_reveal(uart);
