@@ -38,6 +38,10 @@ QEMU_DIFFERS = {
     "amocas with rd = x0": "QEMU overwrites its own constant 0 with the old memory value, so later "
                            "instructions of the block that use x0 compute nonsense",
     "sfence.w.inval, sfence.inval.ir in U-mode": "QEMU executes them; illegal by the chapter Svinval",
+    "priority of interrupts": "QEMU takes the lowest number first unless it has the AIA; the order "
+                              "is MEI, MSI, MTI, SEI, SSI, STI",
+    "mret without any PMP entry": "QEMU takes the access fault on mret instead of on the fetch after "
+                                  "it",
     "bit 0 of mepc and sepc": "QEMU lets it be written; always zero by the chapters on both",
 }
 

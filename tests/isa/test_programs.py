@@ -15,6 +15,13 @@ OWN = {
         (r"[ms]epc bit 1", "0{16}"),
         (r"[ms]epc bit 3", "0{15}2"),
     ],
+    "pmp": [
+        (r"no entry, U-mode", r"cause epc tval status a0 0{15}1 0{16} 0*800\w+ 0{16} .*"),
+        (r"no entry, S-mode", r"cause epc tval status a0 0{15}1 0{16} 0*800\w+ 0{12}0800 .*"),
+    ],
+    "interrupts": [(f"priority, delegated {delegated}", f"0{{11}}{order}")
+                   for delegated, order in enumerate(
+                       ["37915", "37951", "37915", "37915", "37159", "37591", "37195", "37915"])],
 }
 
 
