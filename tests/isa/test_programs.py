@@ -15,6 +15,9 @@ OWN = {
         (r"[ms]epc bit 1", "0{16}"),
         (r"[ms]epc bit 3", "0{15}2"),
     ],
+    "enables": [
+        (r"cbo\.(inval|clean|flush) nowhere0", outcome(7)),
+    ],
     "pmp": [
         (r"no entry, U-mode", r"cause epc tval status a0 0{15}1 0{16} 0*800\w+ 0{16} .*"),
         (r"no entry, S-mode", r"cause epc tval status a0 0{15}1 0{16} 0*800\w+ 0{12}0800 .*"),
