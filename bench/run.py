@@ -26,7 +26,7 @@ os.environ.setdefault("GUEST", str(BUILD / "guest"))
 sys.path.insert(0, str(ROOT / "tests" / "lib"))
 
 from console import Console  # noqa: E402
-from guest import HARTVISOR, KERNEL, QEMU, SHELL, make_initrd  # noqa: E402
+from guest import APPEND, HARTVISOR, KERNEL, QEMU, SHELL, make_initrd  # noqa: E402
 from program import assemble  # noqa: E402
 
 # Loop bodies; s0 counts, s1 points at 64 KiB of memory, f0..f3 hold ordinary numbers.
@@ -90,7 +90,7 @@ def program(folder, name, count):
 
 def commands(kernel, *, initrd=None, harts=1):
     """The same machine on both: {peer: argv}."""
-    boot = ["console=ttyS0 quiet loglevel=1"]
+    boot = [APPEND]
     ours = [HARTVISOR, "run", "--memory", "1G", "--cpus", harts, "--kernel", kernel]
     theirs = [QEMU, "-M", "virt", "-m", "1G", "-smp", harts, "-serial", "stdio",
               "-kernel", kernel]

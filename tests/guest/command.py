@@ -9,9 +9,9 @@ import termios
 import time
 
 from console import Console
-from guest import GuestTest, HARTVISOR, INITRD, KERNEL, OPENSBI, run_hartvisor
+from guest import APPEND, GuestTest, HARTVISOR, INITRD, KERNEL, OPENSBI, run_hartvisor
 
-QUIET = ["--append", "console=ttyS0 quiet loglevel=1"]
+QUIET = ["--append", APPEND]
 BOOT = ["run", "--kernel", KERNEL, "--initrd", INITRD, *QUIET]
 
 # Command lines after `hartvisor`, and what stderr must name. {dir} is an empty folder.
@@ -123,7 +123,7 @@ class Information(GuestTest):
     def test_device_tree(self):
         dtb = self.folder / "board.dtb"
         done = run_hartvisor("run", "--cpus", "3", "--memory", "700M", "--dump-dtb", dtb,
-                             "--kernel", KERNEL, "--cpu", "-zba", "--append", "hello=world")
+                             "--kernel", KERNEL, "--cpu", "no-zba", "--append", "hello=world")
         self.assertEqual(done.returncode, 0, done.stderr)
         # The compiler complains on stderr about what breaks the rules of its bindings.
         tree = subprocess.run(["dtc", "-I", "dtb", "-O", "dts", dtb], capture_output=True,
@@ -151,7 +151,7 @@ class Information(GuestTest):
 
 class Cpu(GuestTest):
     def test_extensions_go_off(self):
-        guest = self.boot("--cpu", "-zba,-zicond,-sstc,-svpbmt")
+        guest = self.boot("--cpu", "no-zba,no-zicond,no-sstc,no-svpbmt")
         info = guest.check("cat /proc/cpuinfo")
         for name in ("zba", "zicond", "sstc", "svpbmt"):
             self.assertNotIn(f"_{name}", info)
