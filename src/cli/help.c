@@ -16,10 +16,27 @@ void help_overview(FILE *out)
                  "\n  hartvisor run -k Image -i initrd -a console=ttyS0\n");
 }
 
+/* A paragraph in lines that fit a terminal. */
+static void wrap(FILE *out, const char *text)
+{
+    for (int column = 0; *text; text += strspn(text, " ")) {
+        int length = (int)strcspn(text, " ");
+        if (column && column + 1 + length > 80) {
+            putc('\n', out);
+            column = 0;
+        }
+        column += fprintf(out, "%s%.*s", column ? " " : "", length, text);
+        text += length;
+    }
+    putc('\n', out);
+}
+
 void help_command_text(const struct cli_command *command, FILE *out)
 {
-    fprintf(out, "usage: hartvisor %s %s\n\n%s\n%s", command->name, command->arguments,
-            command->manual, command->options->rows[0].name ? "\n" : "");
+    fprintf(out, "usage: hartvisor %s %s\n\n", command->name, command->arguments);
+    wrap(out, command->manual);
+    if (command->options->rows[0].name)
+        putc('\n', out); /* otherwise a heading follows, which brings its own */
     options_help(command->options, out);
 }
 

@@ -1,6 +1,5 @@
 #include "cli/run_options.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +16,8 @@ void run_options_finish(struct run_options *options)
 {
     while (options->copy_count)
         free(options->copies[--options->copy_count]);
+    free(options->copies);
+    options->copies = NULL;
 }
 
 /* --- Values that are lists --- */
@@ -24,7 +25,8 @@ void run_options_finish(struct run_options *options)
 /* A copy of the list that lives as long as the options. */
 static char *keep(struct run_options *options, const char *list)
 {
-    assert(options->copy_count < RUN_COPIES_MAX);
+    size_t size = (options->copy_count + 1) * sizeof(*options->copies);
+    options->copies = xrealloc(options->copies, size);
     return options->copies[options->copy_count++] = xstrdup(list);
 }
 

@@ -4,8 +4,6 @@
 #include "cli/options.h"
 #include "hartvisor/machine.h"
 
-#define RUN_COPIES_MAX (MACHINE_MAX_DISKS + MACHINE_MAX_NETS + MACHINE_MAX_SHARES + MACHINE_MAX_FLASH)
-
 struct run_options {
     struct machine_config config;
     const char *dump_dtb; /* NULL or a file, "-" for stdout */
@@ -13,7 +11,7 @@ struct run_options {
     const char *control;  /* NULL or "unix:PATH" */
     bool stats;
     unsigned flash_count;
-    char *copies[RUN_COPIES_MAX]; /* the lists that `config` points into; owned */
+    char **copies; /* the lists that `config` points into; owned */
     unsigned copy_count;
 };
 

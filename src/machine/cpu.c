@@ -89,6 +89,7 @@ static void *cpu_thread(void *opaque)
         if (machine->running && cpu->hsm == HSM_STOP_PENDING)
             cpu->hsm = HSM_STOPPED;
         if (machine->running && cpu->hsm != HSM_STOPPED) {
+            cpu->parked = false; /* the first time round it was never waiting */
             pthread_mutex_unlock(&machine->lock);
             hart_interpret(cpu->hart);
             pthread_mutex_lock(&machine->lock);
