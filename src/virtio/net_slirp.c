@@ -513,6 +513,9 @@ static bool user_start(struct user_backend *user, const struct net_option *optio
     for (const struct net_option *option = options; option->name; option++)
         if (!strcmp(option->name, "hostfwd") && !add_forward(user, option->value, err))
             return false;
+    /* It reads the clock here only: what came before would be timed out by its first reading. */
+    update_watches(user);
+    slirp_pollfds_poll(user->slirp, 0, get_events, user);
     loop_schedule(user->update);
     return true;
 }
