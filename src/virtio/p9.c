@@ -16,7 +16,7 @@
 #define P9_QUEUE_SIZE  128
 #define P9_TAG_MAX     255
 
-/* A request on its way; one without a chain ends the session. */
+/* A request on its way through the worker. */
 struct job {
     struct job *next;
     struct virtio_chain *chain;
@@ -38,6 +38,7 @@ struct virtio_p9 {
     pthread_cond_t wake, idle;
     struct job_list pending, done;
     bool busy, stop;
+    bool session_over; /* after a reset: every fid must go before the next request */
 
     struct loop_task *completion;
 };
@@ -69,19 +70,34 @@ static struct job *list_take(struct job_list *list)
     return job;
 }
 
-static void run_job(struct virtio_p9 *self, struct job *job)
+/* Does the next thing that is to be done, with the lock dropped meanwhile; false: nothing is. */
+static bool work(struct virtio_p9 *self)
 {
-    if (job->chain)
+    bool session_over = self->session_over;
+    struct job *job = session_over ? NULL : list_take(&self->pending);
+
+    if (!session_over && !job)
+        return false;
+    self->session_over = false;
+    self->busy = true;
+    pthread_mutex_unlock(&self->lock);
+    if (session_over)
+        p9_server_reset(self->server);
+    else
         job->reply_size = p9_server_handle(self->server, job->bytes, job->request_size,
                                            job->bytes + job->request_size, job->reply_capacity);
-    else
-        p9_server_reset(self->server);
+    pthread_mutex_lock(&self->lock);
+    self->busy = false;
+    if (job) {
+        list_append(&self->done, job);
+        loop_schedule(self->completion);
+    }
+    return true;
 }
 
 static void *worker_main(void *opaque)
 {
     struct virtio_p9 *self = opaque;
-    struct job *job;
 
     /* Modes come from the guest, whose umask has been applied: ours is turned off, for this thread
      * alone. */
@@ -89,20 +105,10 @@ static void *worker_main(void *opaque)
         umask(0);
     pthread_mutex_lock(&self->lock);
     while (!self->stop) {
-        job = list_take(&self->pending);
-        if (!job) {
-            pthread_cond_wait(&self->wake, &self->lock);
+        if (work(self))
             continue;
-        }
-        self->busy = true;
-        pthread_mutex_unlock(&self->lock);
-        run_job(self, job);
-        pthread_mutex_lock(&self->lock);
-        self->busy = false;
-        list_append(&self->done, job);
-        loop_schedule(self->completion);
-        if (!self->pending.first)
-            pthread_cond_broadcast(&self->idle);
+        pthread_cond_broadcast(&self->idle);
+        pthread_cond_wait(&self->wake, &self->lock);
     }
     pthread_mutex_unlock(&self->lock);
     return NULL;
@@ -120,7 +126,7 @@ static void submit(struct virtio_p9 *self, struct job *job)
 static void drain(struct virtio_p9 *self)
 {
     pthread_mutex_lock(&self->lock);
-    while (self->busy || self->pending.first)
+    while (self->busy || self->session_over || self->pending.first)
         pthread_cond_wait(&self->idle, &self->lock);
     pthread_mutex_unlock(&self->lock);
 }
@@ -136,11 +142,9 @@ static void complete(struct virtio_p9 *self)
     pthread_mutex_unlock(&self->lock);
     while ((job = next)) {
         next = job->next;
-        if (job->chain) {
-            if (!virtio_chain_stale(job->chain))
-                virtio_chain_write(job->chain, 0, job->bytes + job->request_size, job->reply_size);
-            virtio_queue_push(job->chain, job->reply_size);
-        }
+        if (!virtio_chain_stale(job->chain))
+            virtio_chain_write(job->chain, 0, job->bytes + job->request_size, job->reply_size);
+        virtio_queue_push(job->chain, job->reply_size);
         free(job);
     }
     virtio_queue_flush(&self->virtio.queues[0]);
@@ -184,9 +188,26 @@ static void p9_handle_queue(struct virtio_device *device, struct virtio_queue *q
     }
 }
 
+static void free_jobs(struct job_list *list)
+{
+    struct job *job;
+
+    while ((job = list_take(list))) {
+        virtio_chain_free(job->chain);
+        free(job);
+    }
+}
+
+/* What the worker is at is let run: it sees no guest memory, and its chain has become stale. */
 static void p9_reset(struct virtio_device *device)
 {
-    submit(p9_of(device), xcalloc(1, sizeof(struct job)));
+    struct virtio_p9 *self = p9_of(device);
+
+    pthread_mutex_lock(&self->lock);
+    free_jobs(&self->pending);
+    self->session_over = true;
+    pthread_cond_signal(&self->wake);
+    pthread_mutex_unlock(&self->lock);
 }
 
 static void p9_quiesce(struct virtio_device *device)
@@ -203,16 +224,6 @@ static void p9_state(struct virtio_device *device, struct stream *stream)
 
     drain(self);
     p9_server_state(self->server, stream);
-}
-
-static void free_jobs(struct job_list *list)
-{
-    struct job *job;
-
-    while ((job = list_take(list))) {
-        virtio_chain_free(job->chain);
-        free(job);
-    }
 }
 
 static void p9_remove(struct virtio_device *device)

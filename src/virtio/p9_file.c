@@ -36,7 +36,7 @@ static int host_flags(uint32_t wire)
     for (unsigned i = 0; i < ARRAY_SIZE(open_flags); i++)
         if (wire & open_flags[i].wire)
             flags |= open_flags[i].host;
-    return flags == O_ACCMODE ? O_RDWR : flags;
+    return (flags & O_ACCMODE) == O_ACCMODE ? (flags & ~O_ACCMODE) | O_RDWR : flags;
 }
 
 /* The largest message that this reply may become, for the I/O unit. */
