@@ -171,17 +171,19 @@ static bool elf_span(const struct elf *elf, struct loader_image *image, struct e
 }
 
 /*
- * The physical address of what is linked at virtual address `va`, or 0. Kernels have virtual entry
- * points and symbols while they start without translation.
+ * The physical address of what is linked at virtual address `va`: kernels have virtual entry points
+ * and symbols while they start without translation. False if no segment has that address.
  */
-static uint64_t elf_physical(const struct elf *elf, uint64_t va)
+static bool elf_physical(const struct elf *elf, uint64_t va, uint64_t *physical)
 {
     for (unsigned i = 0; i < elf->header.e_phnum; i++) {
         Elf64_Phdr s = elf_segment(elf, i);
-        if (s.p_type == PT_LOAD && va >= s.p_vaddr && va - s.p_vaddr < s.p_memsz)
-            return s.p_paddr + (va - s.p_vaddr);
+        if (s.p_type == PT_LOAD && va >= s.p_vaddr && va - s.p_vaddr < s.p_memsz) {
+            *physical = s.p_paddr + (va - s.p_vaddr);
+            return true;
+        }
     }
-    return 0;
+    return false;
 }
 
 static bool elf_section(const struct elf *elf, unsigned index, Elf64_Shdr *section)
@@ -213,9 +215,9 @@ static void elf_symbols(const struct elf *elf, struct loader_image *image)
             const char *name = names + symbol.st_name;
             size_t room = strings.sh_size - symbol.st_name;
             if (room >= sizeof("tohost") && !memcmp(name, "tohost", sizeof("tohost")))
-                image->tohost = elf_physical(elf, symbol.st_value);
+                elf_physical(elf, symbol.st_value, &image->tohost);
             if (room >= sizeof("fromhost") && !memcmp(name, "fromhost", sizeof("fromhost")))
-                image->fromhost = elf_physical(elf, symbol.st_value);
+                elf_physical(elf, symbol.st_value, &image->fromhost);
         }
     }
 }
@@ -228,8 +230,7 @@ static bool load_elf(struct memory *memory, const char *name, const uint8_t *dat
         return false;
 
     image->format = "ELF";
-    image->entry = elf_physical(&elf, elf.header.e_entry);
-    if (!image->entry)
+    if (!elf_physical(&elf, elf.header.e_entry, &image->entry))
         return error_set(err, "%s: ELF entry point %#llx lies in no loadable segment", name,
                          (unsigned long long)elf.header.e_entry);
     elf_symbols(&elf, image);
@@ -245,11 +246,11 @@ static bool load_elf(struct memory *memory, const char *name, const uint8_t *dat
                    s.p_memsz, err))
             return false;
     }
-    uint64_t *const addresses[] = {&image->entry, &image->low, &image->high, &image->tohost,
-                                   &image->fromhost};
-    for (size_t i = 0; i < ARRAY_SIZE(addresses); i++)
-        if (*addresses[i])
-            *addresses[i] += move;
+    image->entry += move;
+    image->low += move;
+    image->high += move;
+    image->tohost += image->tohost ? move : 0;
+    image->fromhost += image->fromhost ? move : 0;
     return true;
 }
 

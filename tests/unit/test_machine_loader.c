@@ -140,6 +140,18 @@ static void elf_linked_at_zero_moves_and_starts_at_its_physical_entry(void **sta
     assert_loaded(BASE, elf.code, sizeof(elf.code));
 }
 
+static void position_independent_firmware_may_start_at_zero(void **state)
+{
+    struct test_elf elf = make_elf(0, 0);
+    struct loader_image image;
+    elf.header.e_type = ET_DYN;
+    elf.header.e_entry = 0;
+    assert_true(load(&elf, sizeof(elf), &image, NULL));
+    assert_int_equal(image.entry, BASE);
+    assert_int_equal(image.high, BASE + 256);
+    assert_loaded(BASE, elf.code, sizeof(elf.code));
+}
+
 /* Each row breaks one field; the message must contain the words. */
 static void broken_elves_are_refused(void **state)
 {
@@ -364,6 +376,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(elf_goes_to_its_addresses),
         TEST(elf_linked_at_zero_moves_and_starts_at_its_physical_entry),
+        TEST(position_independent_firmware_may_start_at_zero),
         TEST(broken_elves_are_refused),
         TEST(every_truncated_elf_is_refused_or_whole),
         TEST(damaged_symbols_are_no_symbols),
