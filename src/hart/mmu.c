@@ -132,8 +132,9 @@ void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
         if (whole)
             tlb->stale = true;
         else
-            for (uint64_t page = first; page < va + size; page += PAGE_SIZE)
-                tlb_drop(tlb, page);
+            /* Not by comparing addresses: behind the last page comes address 0. */
+            for (uint64_t offset = 0; offset < va - first + size; offset += PAGE_SIZE)
+                tlb_drop(tlb, first + offset);
     }
     if (whole)
         mmu_context_changed(hart);
@@ -565,7 +566,7 @@ bool mmu_fetch_single(struct hart *hart, uint64_t pc)
     return true;
 }
 
-struct code_page *mmu_fetch(struct hart *hart, uint64_t pc, bool *single)
+const uint8_t *mmu_fetch_page(struct hart *hart, uint64_t pc, bool *single)
 {
     struct place place;
     enum trap_cause cause = place_find(hart, hart->fetch_tlb, pc, 2, ACCESS_FETCH, &place);
@@ -578,7 +579,13 @@ struct code_page *mmu_fetch(struct hart *hart, uint64_t pc, bool *single)
         *single = mmu_fetch_single(hart, pc);
         return NULL;
     }
-    return code_find(&hart->private->code, place.host - (pc & ~PAGE_MASK));
+    return place.host - (pc & ~PAGE_MASK);
+}
+
+struct code_page *mmu_fetch(struct hart *hart, uint64_t pc, bool *single)
+{
+    const uint8_t *page = mmu_fetch_page(hart, pc, single);
+    return page ? code_find(&hart->private->code, page) : NULL;
 }
 
 /* --- Copies without side effects ------------------------------------------------------------- */
