@@ -181,6 +181,8 @@ static bool add_buses(struct machine *machine, struct error *err)
         .mmio64_base = machine->pci_window64_base,
         .mmio64_size = machine->pci_window64_size,
     };
+    memory_add_background(machine->memory, config.mmio32_base, config.mmio32_size);
+    memory_add_background(machine->memory, config.mmio64_base, config.mmio64_size);
     for (unsigned i = 0; i < 4; i++)
         config.intx[i] = plic_line(machine->plic, BOARD_IRQ_PCI + i);
     machine->pci = pci_host_create(machine->memory, &config, err);

@@ -1,6 +1,7 @@
 /* Single accesses by harts, to RAM, ROM or registers. */
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/log.h"
 #include "memory/internal.h"
 #include "memory/registers.h"
@@ -163,6 +164,21 @@ static void write_ram(struct memory *memory, struct block *block, uint64_t gpa, 
     tell_watchers(memory, gpa, size);
 }
 
+void memory_add_background(struct memory *memory, uint64_t base, uint64_t size)
+{
+    size_t count = memory->background_count++;
+    memory->background = xrealloc(memory->background, (count + 1) * sizeof(*memory->background));
+    memory->background[count] = (struct window){.base = base, .size = size};
+}
+
+bool in_background(const struct memory *memory, uint64_t gpa)
+{
+    for (size_t i = 0; i < memory->background_count; i++)
+        if (gpa - memory->background[i].base < memory->background[i].size)
+            return true;
+    return false;
+}
+
 bool memory_read(struct memory *memory, uint64_t gpa, unsigned size, uint64_t *value)
 {
     const struct block *block = block_find(memory, gpa);
@@ -177,8 +193,10 @@ bool memory_read(struct memory *memory, uint64_t gpa, unsigned size, uint64_t *v
         return target_read(&target, gpa, size, value);
     }
     struct visit visit;
-    if (!region_enter(memory, gpa, &visit))
-        return false;
+    if (!region_enter(memory, gpa, &visit)) {
+        *value = size_mask(size);
+        return in_background(memory, gpa);
+    }
     struct target target = region_target(visit.region, gpa);
     bool done = target_read(&target, gpa, size, value);
     region_leave(memory, &visit);
@@ -200,7 +218,7 @@ bool memory_write(struct memory *memory, uint64_t gpa, unsigned size, uint64_t v
     }
     struct visit visit;
     if (!region_enter(memory, gpa, &visit))
-        return false;
+        return in_background(memory, gpa);
     struct target target = region_target(visit.region, gpa);
     bool done = target_write(&target, gpa, size, value);
     region_leave(memory, &visit);

@@ -54,6 +54,11 @@ struct watch {
     void *opaque;
 };
 
+struct window {
+    uint64_t base;
+    uint64_t size;
+};
+
 struct memory {
     struct block_table *_Atomic blocks;
     struct memory_listener listener; /* installed before harts run */
@@ -72,7 +77,12 @@ struct memory {
 
     struct watch *watches; /* before harts run */
     size_t watch_count;
+    struct window *background; /* before harts run */
+    size_t background_count;
 };
+
+/* True if accesses to gpa that hit nothing else are answered. */
+bool in_background(const struct memory *memory, uint64_t gpa);
 
 /* The RAM or ROM that gpa lies in, or NULL. */
 static inline struct block *block_find(const struct memory *memory, uint64_t gpa)

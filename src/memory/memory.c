@@ -49,6 +49,7 @@ void memory_destroy(struct memory *memory)
         free(memory->regions[i]);
     free(memory->regions);
     free(memory->watches);
+    free(memory->background);
     pthread_cond_destroy(&memory->region_left);
     pthread_mutex_destroy(&memory->remove_lock);
     pthread_rwlock_destroy(&memory->lock);
@@ -266,7 +267,9 @@ enum memory_kind memory_page(struct memory *memory, uint64_t gpa, uint8_t **host
     gpa = align_down(gpa, MEMORY_PAGE_SIZE);
     struct block *block = block_find(memory, gpa);
     if (!block)
-        return any_registers(memory, gpa, MEMORY_PAGE_SIZE) ? MEMORY_MMIO : MEMORY_NONE;
+        return any_registers(memory, gpa, MEMORY_PAGE_SIZE) || in_background(memory, gpa)
+                   ? MEMORY_MMIO
+                   : MEMORY_NONE;
     if (block->registers)
         return MEMORY_MMIO;
     *host = block_host(block, gpa);

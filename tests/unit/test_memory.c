@@ -798,9 +798,26 @@ static void test_marks_race(void **state)
     memory_destroy(marking.memory);
 }
 
+static void background_answers_where_nothing_else_does(void **state)
+{
+    struct memory *memory = memory_create();
+    uint64_t value = 0;
+    uint8_t *host;
+    memory_add_background(memory, 0x40000000, 0x1000000);
+    assert_int_equal(memory_page(memory, 0x40001000, &host), MEMORY_MMIO);
+    assert_true(memory_read(memory, 0x40001004, 4, &value));
+    assert_int_equal(value, 0xffffffff);
+    assert_true(memory_write(memory, 0x40ffffff, 1, 0));
+    assert_false(memory_read(memory, 0x41000000, 1, &value));
+    assert_false(memory_write(memory, 0x3fffffff, 1, 0));
+    assert_int_equal(memory_page(memory, 0x41000000, &host), MEMORY_NONE);
+    memory_destroy(memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(background_answers_where_nothing_else_does),
         cmocka_unit_test(test_ram_access),
         cmocka_unit_test(test_ram_regions),
         cmocka_unit_test(test_refused),
