@@ -59,6 +59,13 @@ void memory_set_rom_mode(struct memory *memory, uint64_t base, bool registers);
 bool memory_add_mmio(struct memory *memory, uint64_t base, uint64_t size,
                      const struct mmio_ops *ops, void *opaque, const char *name, struct error *err);
 
+/*
+ * Makes accesses to [base, base + size) that hit nothing else read as all ones and vanish when
+ * written, instead of faulting: the windows of a PCI bus (a master abort). Before harts run; a few
+ * windows at most.
+ */
+void memory_add_background(struct memory *memory, uint64_t base, uint64_t size);
+
 /* Unmaps the registers that start at base, if any; on return no register function of theirs is
  * running, except one on the calling thread. */
 void memory_remove_mmio(struct memory *memory, uint64_t base);
