@@ -45,7 +45,7 @@ const struct cli_command *cli_find(const char *name, struct error *err)
         error_set(err, "there is no command '%s': did you mean 'hartvisor %s'?", name,
                   nearest.name);
     else
-        error_set(err, "there is no command '%s': 'hartvisor help' lists them", name);
+        error_set(err, "there is no command '%s': 'hartvisor --help' lists them", name);
     return NULL;
 }
 
@@ -68,8 +68,9 @@ int cli_main(int count, char **words)
 {
     struct error err;
     if (count < 2) {
-        help_overview(stderr);
-        return STATUS_FAILURE;
+        error_set(&err, "a command is missing: 'hartvisor run -k FILE' boots a kernel, "
+                        "'hartvisor --help' lists the commands");
+        return cli_fail(&err);
     }
     const struct cli_command *command =
         words[1][0] == '-' ? find_option(words[1], &err) : cli_find(words[1], &err);

@@ -27,7 +27,9 @@ static bool connection_open(struct connection *connection, const char *specifica
                             struct error *err)
 {
     *connection = (struct connection){.fd = -1};
-    const char *path = unix_path(specification, err);
+    const char *path = strchr(specification, '/') && strncmp(specification, "unix:", 5) != 0
+                           ? specification
+                           : unix_path(specification, err);
     if (path)
         connection->fd = unix_connect(path, err);
     if (connection->fd < 0)
@@ -227,7 +229,7 @@ const struct cli_command ctl_command = {
     .arguments = "[--json] unix:PATH COMMAND [ARG=VALUE]...",
     .help = "send a command to a running guest's --control socket",
     .manual = "Sends one command to the machine whose --control socket PATH is, and prints the "
-              "answer. The command help lists what the machine knows. The exit status is 1 if the "
+              "answer. A path with a slash may stand without unix:. The command help lists what the machine knows. The exit status is 1 if the "
               "machine refuses, 125 if it cannot be reached. Other QMP servers are understood too.",
     .options = &table,
     .run = run,

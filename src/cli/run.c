@@ -19,16 +19,29 @@ static double seconds(struct timeval time)
     return (double)time.tv_sec + (double)time.tv_usec / 1e6;
 }
 
-static void print_stats(struct machine *machine, unsigned harts, uint64_t began)
+/* Host times; a reset begins the count of instructions anew. */
+struct stats {
+    uint64_t began, counting;
+};
+
+static void note_reset(void *opaque, const struct machine_event_info *info)
+{
+    struct stats *stats = opaque;
+    if (info->event == MACHINE_EVENT_RESET)
+        stats->counting = loop_now();
+}
+
+static void print_stats(const struct stats *stats, const struct machine *machine, unsigned harts)
 {
     struct rusage usage;
-    double wall = (double)(loop_now() - began) / 1e9;
-    uint64_t total = machine_instructions(machine);
+    uint64_t now = loop_now(), total = machine_instructions(machine);
     getrusage(RUSAGE_SELF, &usage);
-    log_info("%.3f s wall, %.3f s user, %.3f s system, %ld MiB resident at most", wall,
-             seconds(usage.ru_utime), seconds(usage.ru_stime), usage.ru_maxrss >> 10);
-    log_info("%" PRIu64 " instructions, %.1f million a second", total,
-             wall > 0 ? (double)total / wall / 1e6 : 0.0);
+    log_info("%.3f s wall, %.3f s user, %.3f s system, %ld MiB resident at most",
+             (double)(now - stats->began) / 1e9, seconds(usage.ru_utime), seconds(usage.ru_stime),
+             usage.ru_maxrss >> 10);
+    log_info("%" PRIu64 " instructions%s, %.1f million a second", total,
+             stats->counting != stats->began ? " since the last reset" : "",
+             (double)total * 1e3 / (double)(now - stats->counting + 1));
     for (unsigned i = 0; i < harts && harts > 1; i++)
         log_info("  hart %u: %" PRIu64 " instructions", i, machine_hart_instructions(machine, i));
 }
@@ -87,14 +100,16 @@ static int run_machine(struct machine *machine, const struct run_options *option
     announce("--console", options->config.console, machine_console(machine));
     signals_attach(machine);
 
-    uint64_t began = loop_now();
+    struct stats stats = {.began = loop_now()};
+    stats.counting = stats.began;
+    machine_add_listener(machine, note_reset, &stats);
     int status = machine_run(machine);
 
     signals_attach(NULL);
     prompt_destroy(prompt);
     control_destroy(control);
     if (options->stats)
-        print_stats(machine, options->config.cpus, began);
+        print_stats(&stats, machine, options->config.cpus);
     return status;
 }
 

@@ -195,9 +195,13 @@ static bool parse_cpus(const char *value, void *target, struct error *err)
 
 static bool parse_engine(const char *value, void *target, struct error *err)
 {
-    if (strcmp(value, "interp") != 0)
-        return error_set(err, "there is no engine '%s': give interp", value);
-    *(enum machine_engine *)target = MACHINE_ENGINE_INTERPRETER;
+    enum machine_engine *engine = target;
+    if (strcmp(value, "interp") == 0)
+        *engine = MACHINE_ENGINE_INTERPRETER;
+    else if (strcmp(value, "jit") == 0)
+        *engine = MACHINE_ENGINE_JIT;
+    else
+        return error_set(err, "there is no engine '%s': give jit or interp", value);
     return true;
 }
 
@@ -297,8 +301,8 @@ static const struct option rows[] = {
     },
     {
         .name = "engine",
-        .argument = "interp",
-        .help = "what executes instructions (interp)",
+        .argument = "jit|interp",
+        .help = "what executes instructions: translated to host code, or interpreted (interp)",
         .parse = parse_engine,
         .target = offsetof(struct run_options, config.engine),
     },

@@ -12,7 +12,12 @@ static const struct {
     const char *name, *version;
 } components[] = {COMPONENTS};
 
-static const char *const engines[] = {"interp"};
+static const char *const engines[] = {
+#ifdef __x86_64__
+    "jit",
+#endif
+    "interp",
+};
 
 struct version_options {
     bool json;
