@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
+#include "hart/engine.h"
 #include "hart/hart.h"
 
 #define likely(x)   __builtin_expect(!!(x), 1)
@@ -56,22 +57,6 @@
 #define ATTENTION_EXCLUSIVE (ATTENTION_PRIVATE << 1)
 
 /* --- Decoded code (code.c) ------------------------------------------------------------------- */
-
-/*
- * A decoded instruction as the interpreter wants it. The fields are those of struct insn, except:
- * rd 0 is 32 (the sink of writes to x0); for branches and jal, far is 0 when the target lies in the
- * same page and imm then is the distance to its slot in bytes.
- */
-struct code_slot {
-    uint16_t op; /* enum insn_op or enum code_op */
-    uint8_t rd, rs1, rs2, rs3;
-    union {
-        uint8_t rm;
-        uint8_t far;
-    };
-    uint8_t advance; /* bytes to the slot of the next instruction */
-    int32_t imm;     /* illegal instructions: the bits */
-};
 
 enum code_op {
     CODE_UNDECODED = 0, /* so that zeroed slots are undecoded */
@@ -192,6 +177,8 @@ bool mmu_block_manage(struct hart *hart, uint64_t va);
 /* Finds the code at pc. Returns its page; NULL with *single set after fetching one instruction into
  * private->single, or with *single clear after a trap. */
 struct code_page *mmu_fetch(struct hart *hart, uint64_t pc, bool *single);
+/* The same, but the host address of the page itself. */
+const uint8_t *mmu_fetch_page(struct hart *hart, uint64_t pc, bool *single);
 /* As mmu_fetch, always one instruction; false: a trap was taken. */
 bool mmu_fetch_single(struct hart *hart, uint64_t pc);
 
@@ -263,11 +250,6 @@ static inline void counters_mode_changes(struct hart *hart)
 void guest_enter(struct hart *hart);
 void guest_leave(struct hart *hart);
 
-enum attended {
-    ATTENDED,      /* go on */
-    ATTENDED_TRAP, /* an interrupt was taken */
-    ATTENDED_STOP, /* leave the engine */
-};
 enum attended hart_attend(struct hart *hart);
 
 /* --- reservation.c --------------------------------------------------------------------------- */

@@ -12,12 +12,18 @@
  *   reserved  after an LR: instructions that access memory go to `expose` first (reservation.c)
  *   trace     to `trace`, which writes a line about the instruction (--trace exec)
  *   step      to `stepped`, which leaves: the first instruction was dispatched past the table
+ *
+ * Engines that translate have it execute single instructions (MODE_ONE), and LRs together with what
+ * follows until the reservation needs no more watching (MODE_RESERVED): engine_execute.
  */
 #include "hart/alu.h"
 #include "hart/fp.h"
 #include "hart/internal.h"
 
-enum mode { MODE_RUN, MODE_TRACE, MODE_STEP };
+enum mode { MODE_RUN, MODE_TRACE, MODE_STEP, MODE_ONE, MODE_RESERVED };
+
+/* What is executed after an LR is watched by the table `reserved`. */
+#define WATCHES (mode == MODE_RUN || mode == MODE_RESERVED)
 
 static uint64_t fp_unbox_h(uint64_t f)
 {
@@ -37,6 +43,19 @@ static uint64_t fp_unbox_d(uint64_t f)
 #define FP_BOX_h UINT64_C(0xffffffffffff0000)
 #define FP_BOX_s UINT64_C(0xffffffff00000000)
 #define FP_BOX_d UINT64_C(0)
+
+/* MODE_RESERVED goes on only as long as an SC may succeed that needs what was executed watched. */
+static bool reservation_watched(struct hart *hart)
+{
+    if (hart->private->exclusive)
+        return true;
+    if (hart->reservation_address == RESERVATION_NONE || hart->reservation_exposed)
+        return false;
+    if (!atomic_load_explicit(&hart->attention, memory_order_relaxed))
+        return true;
+    reservation_drop(hart);
+    return false;
+}
 
 static uint32_t slot_bits(const struct hart *hart, const struct code_slot *slots,
                           const struct code_slot *insn)
@@ -161,7 +180,7 @@ static bool translation_fence_allowed(const struct hart *hart)
             goto enter;                                                                            \
         value = (type)wide;                                                                        \
         __VA_ARGS__;                                                                               \
-        goto next_enter;                                                                           \
+        goto next_accessed;                                                                        \
     }
 
 #define STORE(name, type, before, value)                                                           \
@@ -177,7 +196,7 @@ static bool translation_fence_allowed(const struct hart *hart)
         SYNC();                                                                                    \
         if (!mmu_store(hart, va, sizeof(type), (value)))                                           \
             goto enter;                                                                            \
-        goto next_enter;                                                                           \
+        goto next_accessed;                                                                        \
     }
 
 /* Host atomics are sequentially consistent, which is at least what any aq and rl ask for. */
@@ -220,7 +239,7 @@ static bool translation_fence_allowed(const struct hart *hart)
            hart->reservation_value = (uint64_t)(int64_t)old;                                       \
            hart->reservation_size = sizeof(type); hart->reservation_pc = PC();                     \
            hart->reservation_exposed = false; RD = (uint64_t)(int64_t)old;                         \
-           if (mode == MODE_RUN) labels = reserved)
+           if (WATCHES) labels = reserved)
 
 /* Whether the memory still holds what LR loaded decides; reservation.c tells why that is enough. */
 #define SC(name, type)                                                                             \
@@ -228,7 +247,8 @@ static bool translation_fence_allowed(const struct hart *hart)
            bool stored = reservation_claim(hart, va, sizeof(type)) &&                              \
                          __atomic_compare_exchange_n(pointer, &old, (type)RS2, false,              \
                                                      __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);          \
-           reservation_drop(hart); RD = !stored; if (mode == MODE_RUN) labels = run)
+           reservation_drop(hart); RD = !stored;                                                   \
+           if (WATCHES) labels = mode == MODE_RUN ? run : step)
 
 #define CSR(name, operation, operand, writes)                                                      \
     do_##name:                                                                                     \
@@ -305,7 +325,8 @@ static bool translation_fence_allowed(const struct hart *hart)
 
 /* --- The engine ------------------------------------------------------------------------------ */
 
-static __attribute__((noinline)) void execute(struct hart *hart, enum mode mode)
+/* MODE_ONE: true if execution goes on at the next instruction, without fetching anew. */
+static __attribute__((noinline)) bool execute(struct hart *hart, enum mode mode)
 {
     static const void *const run[CODE_OPS] = {
         [CODE_UNDECODED] = &&do_undecoded,
@@ -319,7 +340,7 @@ static __attribute__((noinline)) void execute(struct hart *hart, enum mode mode)
     static const void *const step[CODE_OPS] = {[0 ... CODE_OPS - 1] = &&stepped};
     static const void *reserved[CODE_OPS];
     static atomic_bool reserved_made;
-    static const void *const *const tables[] = {run, trace, step};
+    static const void *const *const tables[] = {run, trace, step, step, run};
 
     if (!atomic_load_explicit(&reserved_made, memory_order_acquire)) {
         /* Several harts may do this at once: they write the same values. */
@@ -334,20 +355,26 @@ static __attribute__((noinline)) void execute(struct hart *hart, enum mode mode)
     const struct code_slot *slots; /* of the page that insn is in */
     uint64_t page_va;              /* of slots[0] */
     uint64_t count;                /* hart->instret while it is not in sync */
-    bool entered = false;
+    bool entered = false, completed = false;
 
+    if (mode >= MODE_ONE)
+        goto single;
     guest_enter(hart);
 
 enter : {
     if (mode != MODE_RUN) {
         if (mode == MODE_TRACE && hart->private->trace_open)
             exec_trace_end(hart, false);
-        if (mode == MODE_STEP && entered)
+        if ((mode == MODE_STEP && entered) || mode == MODE_ONE)
+            goto leave;
+        if (mode == MODE_RESERVED && !reservation_watched(hart))
             goto leave;
         entered = true;
     }
     if (unlikely(atomic_load_explicit(&hart->attention, memory_order_relaxed))) {
         enum attended attended = hart_attend(hart);
+        if (attended == ATTENDED_STOP && mode == MODE_RESERVED)
+            atomic_fetch_or(&hart->attention, ATTENTION_STOP);
         if (attended == ATTENDED_STOP || (attended == ATTENDED_TRAP && mode == MODE_STEP))
             goto leave;
     }
@@ -370,7 +397,7 @@ enter : {
     slots = page->slots;
     page_va = pc & PAGE_MASK;
     insn = slots + (pc - page_va) / 2;
-    if (mode != MODE_RUN)
+    if (!WATCHES)
         goto first;
     goto *labels[insn->op];
 }
@@ -378,7 +405,8 @@ enter : {
 single:
     slots = insn = hart->private->single;
     page_va = hart->pc;
-    if (mode != MODE_RUN)
+    count = hart->instret;
+    if (!WATCHES)
         goto first;
     goto *labels[insn->op];
 
@@ -394,6 +422,9 @@ attention:
     if (mode == MODE_TRACE)
         exec_trace_end(hart, true);
     goto enter;
+
+next_accessed: /* the same, and nothing else has changed */
+    completed = true;
 
 next_enter: /* hart->pc is that of insn, which is done */
     hart->pc += insn->advance / (sizeof(*insn) / 2);
@@ -424,7 +455,7 @@ illegal:
 
 do_undecoded:
     code_decode(hart, container_of(slots, struct code_page, slots[0]), (struct code_slot *)insn);
-    goto *(mode == MODE_RUN ? labels : run)[insn->op];
+    goto *(WATCHES ? labels : run)[insn->op];
 
 do_straddles:
     SYNC();
@@ -438,6 +469,7 @@ do_end:
 
 stepped:
     SYNC();
+    completed = true;
     goto leave;
 
 trace:
@@ -765,7 +797,9 @@ do_sret:
     goto enter;
 
 leave:
-    guest_leave(hart);
+    if (mode < MODE_ONE)
+        guest_leave(hart);
+    return completed;
 }
 
 void hart_interpret(struct hart *hart)
@@ -781,4 +815,62 @@ void hart_step(struct hart *hart)
     hart->private->stepping = true;
     execute(hart, MODE_STEP);
     hart->private->stepping = false;
+}
+
+/* --- For engines that translate -------------------------------------------------------------- */
+
+void engine_begin(struct hart *hart)
+{
+    reservation_drop(hart);
+    guest_enter(hart);
+}
+
+void engine_end(struct hart *hart)
+{
+    guest_leave(hart);
+    reservation_drop(hart);
+}
+
+enum attended engine_attend(struct hart *hart)
+{
+    return hart_attend(hart);
+}
+
+uint64_t engine_code_epoch(const struct hart *hart)
+{
+    return hart->private->code.epoch;
+}
+
+void engine_prepare(const struct hart *hart, struct engine_insn *insn, uint32_t bits)
+{
+    insn->bits = bits;
+    code_fill(hart, &insn->slot, bits, CODE_ALONE);
+}
+
+static bool execute_single(struct hart *hart)
+{
+    unsigned op = hart->private->single[0].op;
+    return execute(hart, op == INSN_lr_w || op == INSN_lr_d ? MODE_RESERVED : MODE_ONE);
+}
+
+bool engine_execute(struct hart *hart, const struct engine_insn *insn)
+{
+    hart->private->single[0] = insn->slot;
+    hart->private->single_bits = insn->bits;
+    return execute_single(hart);
+}
+
+void engine_execute_fetched(struct hart *hart)
+{
+    if (mmu_fetch_single(hart, hart->pc))
+        execute_single(hart);
+}
+
+const uint8_t *engine_fetch(struct hart *hart)
+{
+    bool single;
+    const uint8_t *page = mmu_fetch_page(hart, hart->pc, &single);
+    if (single)
+        execute_single(hart);
+    return page;
 }

@@ -1,0 +1,70 @@
+/*
+ * What an engine that translates needs of a hart beside hart.h. The interpreter stays the one place
+ * of each instruction's semantics: whatever a translation does not do itself, engine_execute does.
+ *
+ * All functions are called on the hart thread, between engine_begin and engine_end.
+ */
+#pragma once
+
+#include "hart/hart.h"
+
+/*
+ * A decoded instruction as the interpreter wants it. The fields are those of struct insn, except:
+ * rd 0 is 32 (the sink of writes to x0); for branches and jal, far is 0 when the target lies in the
+ * same page and imm then is the distance to its slot in bytes.
+ */
+struct code_slot {
+    uint16_t op; /* enum insn_op or enum code_op */
+    uint8_t rd, rs1, rs2, rs3;
+    union {
+        uint8_t rm;
+        uint8_t far;
+    };
+    uint8_t advance; /* bytes to the slot of the next instruction */
+    int32_t imm;     /* illegal instructions: the bits */
+};
+
+/* One instruction, prepared for being executed any number of times. */
+struct engine_insn {
+    struct code_slot slot;
+    uint32_t bits;
+};
+
+void engine_prepare(const struct hart *hart, struct engine_insn *insn, uint32_t bits);
+
+/*
+ * Executes one instruction as if it had been fetched from hart->pc; pc and instret are in sync
+ * before and after. After an LR it goes on with what follows, up to the SC as a rule. True: the
+ * next instruction follows it in the code; false: execution goes on at hart->pc, where code is to
+ * be fetched anew (a trap, a jump, a change of privilege or of translation, fence.i).
+ */
+bool engine_execute(struct hart *hart, const struct engine_insn *insn);
+
+/* Fetches and executes the one instruction at hart->pc, which may lie across two pages. */
+void engine_execute_fetched(struct hart *hart);
+
+/*
+ * The host page of the code at hart->pc, which may be read (as relaxed atomics: it changes under
+ * the reader) and translated. NULL: a trap was taken, or the one instruction there was executed,
+ * since what surrounds it may not be fetched with it.
+ */
+const uint8_t *engine_fetch(struct hart *hart);
+
+/*
+ * Grows with each fence.i. Code that was read in an earlier epoch must be compared with what memory
+ * holds now before it is executed again.
+ */
+uint64_t engine_code_epoch(const struct hart *hart);
+
+/* The hart thread starts and stops executing instructions. */
+void engine_begin(struct hart *hart);
+void engine_end(struct hart *hart);
+
+enum attended {
+    ATTENDED,      /* go on */
+    ATTENDED_TRAP, /* an interrupt was taken */
+    ATTENDED_STOP, /* leave the engine */
+};
+
+/* When hart->attention is not zero. */
+enum attended engine_attend(struct hart *hart);
