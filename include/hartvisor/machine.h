@@ -34,6 +34,7 @@
 
 enum machine_engine {
     MACHINE_ENGINE_INTERPRETER,
+    MACHINE_ENGINE_JIT, /* where the host has a code generator */
 };
 
 enum machine_bus {

@@ -302,7 +302,7 @@ static const struct option rows[] = {
     {
         .name = "engine",
         .argument = "jit|interp",
-        .help = "what executes instructions: translated to host code, or interpreted (interp)",
+        .help = "translates guest code, or interprets it (interp)",
         .parse = parse_engine,
         .target = offsetof(struct run_options, config.engine),
     },

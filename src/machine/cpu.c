@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "jit/jit.h"
 #include "machine/internal.h"
 
 /* Reports a machine that cannot go on, with what a kernel developer looks at first. */
@@ -91,7 +92,10 @@ static void *cpu_thread(void *opaque)
         if (machine->running && cpu->hsm != HSM_STOPPED) {
             cpu->parked = false; /* the first time round it was never waiting */
             pthread_mutex_unlock(&machine->lock);
-            hart_interpret(cpu->hart);
+            if (cpu->jit)
+                jit_run(cpu->jit);
+            else
+                hart_interpret(cpu->hart);
             pthread_mutex_lock(&machine->lock);
             continue;
         }
@@ -138,6 +142,11 @@ bool cpu_create_all(struct machine *machine, struct error *err)
         cpu->sbi_timer = loop_add_timer(machine->loop, sbi_timer_fired, cpu);
         cpu->pmu = pmu_create(cpu->hart);
         machine->cpu_count = i + 1;
+        if (machine->config.engine == MACHINE_ENGINE_JIT) {
+            cpu->jit = jit_create(cpu->hart, err);
+            if (!cpu->jit)
+                return false;
+        }
     }
     struct memory_listener listener = {.remapped = remapped, .opaque = machine};
     memory_set_listener(machine->memory, &listener);
@@ -162,6 +171,7 @@ void cpu_destroy_all(struct machine *machine)
         struct cpu *cpu = &machine->cpus[i];
         loop_remove_timer(cpu->sbi_timer);
         pmu_destroy(cpu->pmu);
+        jit_destroy(cpu->jit);
         hart_destroy(cpu->hart);
     }
     machine->cpu_count = 0;

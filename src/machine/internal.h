@@ -38,6 +38,7 @@ enum hsm_state {
 struct cpu {
     struct machine *machine;
     struct hart *hart;
+    struct jit *jit; /* NULL: interpreted */
     unsigned index;
     pthread_t thread;
     bool thread_started;

@@ -1,0 +1,57 @@
+/*
+ * The plain data between the stages: guest code is read into a struct ir_block (block.c), which
+ * passes improve (fold.c) and a code generator turns into host code (x86_64/).
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "isa/isa.h"
+
+/* Operations: those of the instruction table, and what instructions become. */
+enum ir_op {
+    IR_CONSTANT = INSN_COUNT, /* rd = imm */
+    IR_MOVE,                  /* rd = rs1 */
+    IR_CALL,                  /* the interpreter's semantics for the instruction `bits` */
+    IR_NOTHING,               /* retires, and does nothing else */
+    IR_EXIT,                  /* the end of the block: goes on at imm */
+    IR_OPS
+};
+
+/*
+ * One guest instruction. Fields are those of struct insn, except: imm of branches is the target;
+ * auipc and lui are constants already; rd 0 is only found where an instruction also does something
+ * else than writing it. `index` instructions of the block have retired before it.
+ */
+struct ir {
+    uint16_t op; /* enum ir_op, or enum insn_op */
+    uint8_t rd, rs1, rs2, rs3, rm;
+    uint8_t length; /* of the instruction, in bytes */
+    uint16_t index;
+    uint32_t bits;
+    uint64_t pc;
+    int64_t imm;
+};
+
+enum { IR_BLOCK_MAX = 64 };
+
+/* One entry, at pc; exits are where branches are taken, and the end, which is an IR_EXIT or a jalr.
+ */
+struct ir_block {
+    uint64_t pc;
+    unsigned count;
+    struct ir code[IR_BLOCK_MAX + 1];
+};
+
+/*
+ * Reads a block from `page`, a copy of the guest page that holds pc. It goes on across jumps within
+ * the page and behind conditional branches; it stops at what redirects execution otherwise, at the
+ * end of the page, and at IR_BLOCK_MAX instructions. count is 0 if the first instruction lies
+ * across the end of the page.
+ */
+void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
+             const struct isa_extensions *extensions);
+
+/* Computes what is known at translation time, and takes out what does nothing. */
+void ir_fold(struct ir_block *block);

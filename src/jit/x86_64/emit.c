@@ -1,0 +1,289 @@
+/*
+ * A block's host code: the table of emitters, and what is put together around them.
+ *
+ *     code of the instructions    fast paths, in order
+ *     exits of taken branches
+ *     sites and links             data
+ *     stubs                       where fast paths fall back to: call the interpreter, or leave
+ */
+#include "jit/x86_64/emitter.h"
+
+const uint8_t pinned[32] = {
+    [0 ... 31] = NOT_PINNED,
+    [1] = R14,
+    [2] = RBX,
+    [8] = R12,
+    [9] = R13,
+    [10] = RSI,
+    [11] = RDI,
+    [12] = R8,
+    [13] = R9,
+    [14] = R10,
+    [15] = R11,
+};
+
+/* clang-format off */
+const struct emitter_row emitters[IR_OPS] = {
+    [IR_CONSTANT]    = {emit_constant},
+    [IR_MOVE]        = {emit_move},
+    [IR_NOTHING]     = {emit_nothing},
+    [IR_EXIT]        = {emit_exit},
+
+    [INSN_addi]      = {emit_alu_imm, X86_ADD},
+    [INSN_xori]      = {emit_alu_imm, X86_XOR},
+    [INSN_ori]       = {emit_alu_imm, X86_OR},
+    [INSN_andi]      = {emit_alu_imm, X86_AND},
+    [INSN_slti]      = {emit_less_imm, X86_L},
+    [INSN_sltiu]     = {emit_less_imm, X86_B},
+    [INSN_slli]      = {emit_shift_imm, X86_GROUP_SHL},
+    [INSN_srli]      = {emit_shift_imm, X86_GROUP_SHR},
+    [INSN_srai]      = {emit_shift_imm, X86_GROUP_SAR},
+    [INSN_add]       = {emit_alu, X86_ADD},
+    [INSN_sub]       = {emit_alu, X86_SUB},
+    [INSN_xor]       = {emit_alu, X86_XOR},
+    [INSN_or]        = {emit_alu, X86_OR},
+    [INSN_and]       = {emit_alu, X86_AND},
+    [INSN_sll]       = {emit_shift, X86_GROUP_SHL},
+    [INSN_srl]       = {emit_shift, X86_GROUP_SHR},
+    [INSN_sra]       = {emit_shift, X86_GROUP_SAR},
+    [INSN_slt]       = {emit_less, X86_L},
+    [INSN_sltu]      = {emit_less, X86_B},
+    [INSN_addiw]     = {emit_alu_imm_word, X86_ADD},
+    [INSN_slliw]     = {emit_shift_imm_word, X86_GROUP_SHL},
+    [INSN_srliw]     = {emit_shift_imm_word, X86_GROUP_SHR},
+    [INSN_sraiw]     = {emit_shift_imm_word, X86_GROUP_SAR},
+    [INSN_addw]      = {emit_alu_word, X86_ADD},
+    [INSN_subw]      = {emit_alu_word, X86_SUB},
+    [INSN_sllw]      = {emit_shift_word, X86_GROUP_SHL},
+    [INSN_srlw]      = {emit_shift_word, X86_GROUP_SHR},
+    [INSN_sraw]      = {emit_shift_word, X86_GROUP_SAR},
+
+    [INSN_beq]       = {emit_branch, X86_E},
+    [INSN_bne]       = {emit_branch, X86_NE},
+    [INSN_blt]       = {emit_branch, X86_L},
+    [INSN_bge]       = {emit_branch, X86_GE},
+    [INSN_bltu]      = {emit_branch, X86_B},
+    [INSN_bgeu]      = {emit_branch, X86_AE},
+    [INSN_jalr]      = {emit_jalr},
+
+    [INSN_lb]        = {emit_load_memory, X86_MOVSX_8},
+    [INSN_lh]        = {emit_load_memory, X86_MOVSX_16},
+    [INSN_lw]        = {emit_load_memory, X86_MOVSXD},
+    [INSN_ld]        = {emit_load_memory, X86_LOAD},
+    [INSN_lbu]       = {emit_load_memory, X86_MOVZX_8},
+    [INSN_lhu]       = {emit_load_memory, X86_MOVZX_16},
+    [INSN_lwu]       = {emit_load_memory, X86_LOAD},
+    [INSN_sb]        = {emit_store_memory},
+    [INSN_sh]        = {emit_store_memory},
+    [INSN_sw]        = {emit_store_memory},
+    [INSN_sd]        = {emit_store_memory},
+    [INSN_fence]     = {emit_fence},
+    [INSN_fence_tso] = {emit_fence, 1},
+    [INSN_prefetch_i] = {emit_nothing},
+    [INSN_prefetch_r] = {emit_nothing},
+    [INSN_prefetch_w] = {emit_nothing},
+
+    [INSN_mul]       = {emit_mul},
+    [INSN_mulw]      = {emit_mul_word},
+    [INSN_mulh]      = {emit_mul_high, X86_GROUP_IMUL},
+    [INSN_mulhu]     = {emit_mul_high, X86_GROUP_MUL},
+    [INSN_div]       = {emit_divide, 0},
+    [INSN_divu]      = {emit_divide, 2},
+    [INSN_rem]       = {emit_divide, 1},
+    [INSN_remu]      = {emit_divide, 3},
+    [INSN_divw]      = {emit_divide_word, 0},
+    [INSN_divuw]     = {emit_divide_word, 2},
+    [INSN_remw]      = {emit_divide_word, 1},
+    [INSN_remuw]     = {emit_divide_word, 3},
+
+    [INSN_add_uw]    = {emit_shift_add, 4},
+    [INSN_sh1add]    = {emit_shift_add, 1},
+    [INSN_sh2add]    = {emit_shift_add, 2},
+    [INSN_sh3add]    = {emit_shift_add, 3},
+    [INSN_sh1add_uw] = {emit_shift_add, 5},
+    [INSN_sh2add_uw] = {emit_shift_add, 6},
+    [INSN_sh3add_uw] = {emit_shift_add, 7},
+    [INSN_slli_uw]   = {emit_slli_uw},
+    [INSN_andn]      = {emit_negated, X86_AND},
+    [INSN_orn]       = {emit_negated, X86_OR},
+    [INSN_xnor]      = {emit_negated, X86_XOR},
+    [INSN_max]       = {emit_min_max, X86_CMOVL},
+    [INSN_maxu]      = {emit_min_max, X86_CMOVB},
+    [INSN_min]       = {emit_min_max, X86_CMOVG},
+    [INSN_minu]      = {emit_min_max, X86_CMOVA},
+    [INSN_sext_b]    = {emit_extend, X86_MOVSX_8},
+    [INSN_sext_h]    = {emit_extend, X86_MOVSX_16},
+    [INSN_zext_h]    = {emit_extend, X86_MOVZX_16},
+    [INSN_rol]       = {emit_shift, X86_GROUP_ROL},
+    [INSN_ror]       = {emit_shift, X86_GROUP_ROR},
+    [INSN_rori]      = {emit_shift_imm, X86_GROUP_ROR},
+    [INSN_rolw]      = {emit_shift_word, X86_GROUP_ROL},
+    [INSN_rorw]      = {emit_shift_word, X86_GROUP_ROR},
+    [INSN_roriw]     = {emit_shift_imm_word, X86_GROUP_ROR},
+    [INSN_bseti]     = {emit_bit_imm, 5},
+    [INSN_bclri]     = {emit_bit_imm, 6},
+    [INSN_binvi]     = {emit_bit_imm, 7},
+    [INSN_bexti]     = {emit_bit_imm, 4},
+    [INSN_czero_eqz] = {emit_conditional_zero, X86_CMOVE},
+    [INSN_czero_nez] = {emit_conditional_zero, X86_CMOVNE},
+
+    [INSN_flw]       = {emit_load_fp},
+    [INSN_fld]       = {emit_load_fp},
+    [INSN_fsw]       = {emit_store_fp},
+    [INSN_fsd]       = {emit_store_fp},
+};
+/* clang-format on */
+
+void emit_load(struct emitter *e, unsigned host, unsigned reg)
+{
+    if (reg == 0)
+        x86_constant(&e->x, host, 0);
+    else if (pinned[reg] != host)
+        x86_op(&e->x, X86_LOAD, host, guest(reg));
+}
+
+void emit_save(struct emitter *e, unsigned reg, unsigned host)
+{
+    if (reg != 0 && pinned[reg] != host)
+        x86_op(&e->x, X86_STORE, host, guest(reg));
+}
+
+unsigned emit_use(struct emitter *e, unsigned reg, unsigned temporary)
+{
+    if (is_pinned(reg))
+        return pinned[reg];
+    emit_load(e, temporary, reg);
+    return temporary;
+}
+
+/* --- Calls of the interpreter ------------------------------------------------------------------
+ */
+
+struct site *site_open(struct emitter *e, const struct ir *ir)
+{
+    struct site *site = &e->sites[e->site_count++];
+    *site = (struct site){.ir = ir};
+    return site;
+}
+
+void site_unless(struct emitter *e, struct site *site, enum x86_condition failed)
+{
+    site->jumps[site->jump_count++] = x86_jump_if(&e->x, failed);
+}
+
+void site_close(struct emitter *e, struct site *site)
+{
+    site->back = e->x.at;
+}
+
+void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    struct site *site = site_open(e, ir);
+    site->address = x86_address(&e->x, RAX);
+    x86_call_to(&e->x, e->thunks->one);
+    e->fp_on = e->fp_dirty = false; /* a CSR may have been written */
+}
+
+/* --- Blocks ------------------------------------------------------------------------------------
+ */
+
+static void emit_code(struct emitter *e)
+{
+    for (unsigned i = 0; i < e->block->count; i++) {
+        const struct ir *ir = &e->block->code[i];
+        const struct emitter_row *row = &emitters[ir->op];
+        (row->emit ? row->emit : emit_call)(e, ir, row->code);
+    }
+    for (unsigned i = 0; i < e->taken_count; i++) {
+        const struct ir *branch = e->taken[i].ir;
+        x86_here(&e->x, e->taken[i].jump);
+        emit_exit_to(e, branch->pc, (uint64_t)branch->imm, branch->index + 1u);
+    }
+}
+
+static uint8_t *reserve(struct emitter *e, size_t size)
+{
+    uint8_t *at = e->x.at;
+    e->x.at += size;
+    return at;
+}
+
+static void emit_site(struct emitter *e, const struct site *site, const uint8_t *data)
+{
+    if (site->address) {
+        x86_patch(site->address, data);
+        return;
+    }
+    for (unsigned i = 0; i < site->jump_count; i++)
+        x86_here(&e->x, site->jumps[i]);
+    x86_patch(x86_address(&e->x, RAX), data);
+    x86_call_to(&e->x, e->thunks->one);
+    x86_jump_to(&e->x, site->back);
+}
+
+static void emit_link(struct emitter *e, const struct link *link, const uint8_t *data)
+{
+    static const size_t fields[] = {offsetof(struct jit_link, page),
+                                    offsetof(struct jit_link, addend),
+                                    offsetof(struct jit_link, epoch)};
+    for (unsigned i = 0; i < link->jump_count; i++)
+        x86_here(&e->x, link->jumps[i]);
+    for (unsigned i = 0; link->guarded && i < ARRAY_SIZE(fields); i++)
+        x86_patch(link->relative[i], data + fields[i]);
+    if (link->patch)
+        x86_here(&e->x, link->patch);
+    x86_patch(x86_address(&e->x, RAX), data);
+    x86_jump_to(&e->x, e->thunks->exit_link);
+}
+
+static void fill_site(struct emitter *e, const struct site *site, struct jit_site *data)
+{
+    *data =
+        (struct jit_site){.pc = site->ir->pc, .index = site->ir->index, .length = site->ir->length};
+    engine_prepare(e->hart, &data->insn, site->ir->bits);
+}
+
+static void fill_link(struct emitter *e, const struct link *link, struct jit_link *data)
+{
+    enum { NO_PAGE = 1 }; /* no tag of a TLB */
+    *data = (struct jit_link){
+        .pc = link->pc,
+        .page = NO_PAGE,
+        .epoch = &e->page->epoch,
+        .from = e->page,
+        .patch = link->patch ? (int32_t)(link->patch - (uint8_t *)data) : 0,
+        .guarded = link->guarded,
+    };
+}
+
+uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, const struct hart *hart,
+                        const struct ir_block *block, const struct jit_page *page)
+{
+    struct emitter e;
+    e.x.at = e.start = at;
+    e.thunks = thunks;
+    e.hart = hart;
+    e.block = block;
+    e.page = page;
+    e.site_count = e.link_count = e.taken_count = 0;
+    e.fp_on = e.fp_dirty = false;
+    emit_code(&e);
+
+    e.x.at += -(uintptr_t)e.x.at & 7;
+    struct jit_site *sites = (struct jit_site *)reserve(&e, e.site_count * sizeof(*sites));
+    struct jit_link *links = (struct jit_link *)reserve(&e, e.link_count * sizeof(*links));
+    for (unsigned i = 0; i < e.site_count; i++) {
+        fill_site(&e, &e.sites[i], &sites[i]);
+        emit_site(&e, &e.sites[i], (const uint8_t *)&sites[i]);
+    }
+    for (unsigned i = 0; i < e.link_count; i++) {
+        fill_link(&e, &e.links[i], &links[i]);
+        emit_link(&e, &e.links[i], (const uint8_t *)&links[i]);
+    }
+    return e.x.at + (-(uintptr_t)e.x.at & 15);
+}
+
+void host_patch(uint8_t *field, const uint8_t *target)
+{
+    x86_patch(field, target);
+}

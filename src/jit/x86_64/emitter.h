@@ -1,0 +1,133 @@
+/*
+ * Private to x86_64/: what the emitters share.
+ *
+ * Host registers while translated code runs:
+ *
+ *   rbp                        struct hart, plus HART_BIAS, so that all of x[] is a byte away
+ *   r15                        instret as of the start of the block
+ *   rbx rsi rdi r8..r14        guest registers: see host_register()
+ *   rax rcx rdx, xmm0..xmm3    free within an instruction
+ *   [rsp + FRAME_...]          what the thunks and guards need
+ */
+#pragma once
+
+#include "base/bits.h"
+#include "jit/internal.h"
+#include "jit/x86_64/encode.h"
+
+#define HART_BIAS   128
+#define HART(field) ((int32_t)offsetof(struct hart, field) - HART_BIAS)
+
+#define FRAME_EPOCH  8
+#define FRAME_JUMPS  16
+#define FRAME_MXCSR  24
+#define FRAME_MXCSR0 28 /* the one that translated code runs with */
+#define FRAME_SIZE   40
+
+#define TLB_ENTRY(field)                                                                           \
+    ((int32_t)(offsetof(struct tlb, entries) + offsetof(struct tlb_entry, field)))
+#define TLB_ENTRY_TAG(access) (TLB_ENTRY(tag) + 8 * (int32_t)(access))
+#define TLB_INDEX_SHIFT       (MEMORY_PAGE_SHIFT - 5)
+#define TLB_INDEX_MASK        ((TLB_ENTRIES - 1) << 5)
+
+_Static_assert(sizeof(struct tlb_entry) == 1 << 5, "TLB_INDEX_SHIFT");
+_Static_assert(offsetof(struct hart, x) == 0, "HART_BIAS");
+
+enum { NOT_PINNED = 255, INSTRET = R15 };
+
+/* By guest register: its host register. */
+extern const uint8_t pinned[32];
+
+enum { SITE_JUMPS = 6, SITES = IR_BLOCK_MAX, LINKS = IR_BLOCK_MAX + 1 };
+
+struct site {
+    const struct ir *ir;
+    uint8_t *jumps[SITE_JUMPS]; /* from the fast path */
+    unsigned jump_count;
+    uint8_t *back;    /* where the fast path ends; NULL: the call is in line */
+    uint8_t *address; /* in line: the field of the site's address */
+};
+
+struct link {
+    uint64_t pc;
+    bool guarded;
+    uint8_t *jumps[4]; /* to the stub */
+    unsigned jump_count;
+    uint8_t *relative[3]; /* fields that name the link's page, addend, epoch */
+    uint8_t *patch;       /* the jump to the target, once it is known */
+};
+
+struct emitter {
+    struct x86 x;
+    const struct jit_thunks *thunks;
+    const struct hart *hart;
+    const struct ir_block *block;
+    const struct jit_page *page;
+    uint8_t *start;
+
+    struct site sites[SITES];
+    unsigned site_count;
+    struct link links[LINKS];
+    unsigned link_count;
+    struct {
+        uint8_t *jump;
+        const struct ir *ir;
+    } taken[SITES]; /* branches whose exits are behind the block */
+    unsigned taken_count;
+
+    bool fp_on, fp_dirty; /* known of mstatus.FS */
+};
+
+typedef void emit_function(struct emitter *e, const struct ir *ir, unsigned code);
+
+struct emitter_row {
+    emit_function *emit; /* NULL: the interpreter executes it */
+    unsigned code;       /* tells the family's members apart */
+};
+
+/* By enum ir_op. */
+extern const struct emitter_row emitters[IR_OPS];
+
+/* The guest register as an operand. */
+static inline struct x86_operand guest(unsigned reg)
+{
+    return pinned[reg] == NOT_PINNED ? x86_memory(RBP, HART(x) + 8 * (int32_t)reg)
+                                     : x86_register(pinned[reg]);
+}
+
+static inline bool is_pinned(unsigned reg)
+{
+    return pinned[reg] != NOT_PINNED;
+}
+
+/* The host register that is to receive rd's value, rax if rd is in memory. */
+static inline unsigned destination(unsigned rd)
+{
+    return is_pinned(rd) ? pinned[rd] : RAX;
+}
+
+/* host = guest register, in full. */
+void emit_load(struct emitter *e, unsigned host, unsigned reg);
+/* guest register = host. x0 takes nothing. */
+void emit_save(struct emitter *e, unsigned reg, unsigned host);
+/* A host register that holds the guest register: its own, or `temporary`. */
+unsigned emit_use(struct emitter *e, unsigned reg, unsigned temporary);
+
+/* Opens the out-of-line call that the fast path falls back to. */
+struct site *site_open(struct emitter *e, const struct ir *ir);
+void site_unless(struct emitter *e, struct site *site, enum x86_condition failed);
+/* The fast path ends here. */
+void site_close(struct emitter *e, struct site *site);
+void emit_call(struct emitter *e, const struct ir *ir, unsigned code);
+
+/* memory.c */
+extern emit_function emit_load_memory, emit_store_memory, emit_load_fp, emit_store_fp, emit_amo;
+/* integer.c */
+extern emit_function emit_nothing, emit_constant, emit_move, emit_alu, emit_alu_imm, emit_alu_word,
+    emit_alu_imm_word, emit_shift, emit_shift_word, emit_shift_imm, emit_shift_imm_word, emit_less,
+    emit_less_imm, emit_mul, emit_mul_word, emit_mul_high, emit_divide, emit_divide_word,
+    emit_shift_add, emit_negated, emit_extend, emit_min_max, emit_bit_imm, emit_conditional_zero,
+    emit_slli_uw, emit_fence;
+/* control.c */
+extern emit_function emit_branch, emit_jalr, emit_exit;
+void emit_exit_to(struct emitter *e, uint64_t pc, uint64_t target, unsigned retired);

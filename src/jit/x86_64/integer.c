@@ -1,0 +1,334 @@
+/* Emitters of integer instructions. `code` is documented where a function uses it. */
+#include "jit/x86_64/emitter.h"
+
+static unsigned first_operand(struct emitter *e, const struct ir *ir)
+{
+    /* rd may be written before rs2 is read, unless they are one. */
+    unsigned d = ir->rd == ir->rs2 && ir->rd != ir->rs1 ? RAX : destination(ir->rd);
+    emit_load(e, d, ir->rs1);
+    return d;
+}
+
+void emit_nothing(struct emitter *e, const struct ir *ir, unsigned code)
+{
+}
+
+void emit_constant(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    bool in_memory = !is_pinned(ir->rd);
+    if (in_memory && ir->imm == (int32_t)ir->imm) {
+        x86_form(&e->x, 0xc7, true, false, 0, guest(ir->rd));
+        x86_32(&e->x, (uint32_t)ir->imm);
+        return;
+    }
+    unsigned d = destination(ir->rd);
+    x86_constant(&e->x, d, (uint64_t)ir->imm);
+    emit_save(e, ir->rd, d);
+}
+
+void emit_move(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    if (is_pinned(ir->rs1)) {
+        emit_save(e, ir->rd, pinned[ir->rs1]);
+        return;
+    }
+    unsigned d = destination(ir->rd);
+    emit_load(e, d, ir->rs1);
+    emit_save(e, ir->rd, d);
+}
+
+/* code: enum x86_opcode */
+void emit_alu(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned rs1 = ir->rs1, rs2 = ir->rs2;
+    if (code != X86_SUB && ir->rd == rs2) {
+        rs2 = rs1;
+        rs1 = ir->rd;
+    }
+    if (code == X86_ADD && is_pinned(rs1) && is_pinned(rs2) && ir->rd != rs1) {
+        unsigned d = destination(ir->rd);
+        x86_op(&e->x, X86_LEA, d, x86_indexed(pinned[rs1], pinned[rs2], 0, 0));
+        emit_save(e, ir->rd, d);
+        return;
+    }
+    unsigned d = ir->rd == rs2 && rs1 != rs2 ? RAX : destination(ir->rd);
+    emit_load(e, d, rs1);
+    x86_op(&e->x, code, d, guest(rs2));
+    emit_save(e, ir->rd, d);
+}
+
+static enum x86_group group_of(unsigned opcode)
+{
+    return opcode >> 3;
+}
+
+/* code: enum x86_opcode */
+void emit_alu_imm(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned d = destination(ir->rd);
+    if (ir->rd == ir->rs1) {
+        x86_arithmetic(&e->x, true, group_of(code), guest(ir->rd), (int32_t)ir->imm);
+        return;
+    }
+    if (code == X86_ADD && is_pinned(ir->rs1)) {
+        x86_op(&e->x, X86_LEA, d, x86_memory(pinned[ir->rs1], (int32_t)ir->imm));
+    } else {
+        emit_load(e, d, ir->rs1);
+        x86_arithmetic(&e->x, true, group_of(code), x86_register(d), (int32_t)ir->imm);
+    }
+    emit_save(e, ir->rd, d);
+}
+
+static void save_word(struct emitter *e, unsigned rd, unsigned host)
+{
+    unsigned d = destination(rd);
+    x86_op(&e->x, X86_MOVSXD, d, x86_register(host));
+    emit_save(e, rd, d);
+}
+
+/* code: enum x86_opcode */
+void emit_alu_word(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
+    x86_op32(&e->x, code, RAX, guest(ir->rs2));
+    save_word(e, ir->rd, RAX);
+}
+
+void emit_alu_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    if (ir->imm == 0) { /* sext.w */
+        unsigned d = destination(ir->rd);
+        x86_op(&e->x, X86_MOVSXD, d, guest(ir->rs1));
+        emit_save(e, ir->rd, d);
+        return;
+    }
+    if (is_pinned(ir->rs1)) {
+        x86_op32(&e->x, X86_LEA, RAX, x86_memory(pinned[ir->rs1], (int32_t)ir->imm));
+    } else {
+        x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
+        x86_arithmetic(&e->x, false, group_of(code), x86_register(RAX), (int32_t)ir->imm);
+    }
+    save_word(e, ir->rd, RAX);
+}
+
+/* code: enum x86_group. By a register. */
+void emit_shift(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    emit_load(e, RCX, ir->rs2);
+    unsigned d = first_operand(e, ir);
+    x86_shift(&e->x, true, code, d, -1);
+    emit_save(e, ir->rd, d);
+}
+
+void emit_shift_word(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    x86_op32(&e->x, X86_LOAD, RCX, guest(ir->rs2));
+    x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
+    x86_shift(&e->x, false, code, RAX, -1);
+    save_word(e, ir->rd, RAX);
+}
+
+void emit_shift_imm(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned d = destination(ir->rd);
+    emit_load(e, d, ir->rs1);
+    x86_shift(&e->x, true, code, d, (int)ir->imm);
+    emit_save(e, ir->rd, d);
+}
+
+void emit_shift_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
+    x86_shift(&e->x, false, code, RAX, (int)ir->imm);
+    save_word(e, ir->rd, RAX);
+}
+
+static void save_condition(struct emitter *e, unsigned rd, enum x86_condition condition)
+{
+    x86_set(&e->x, condition, RAX);
+    emit_save(e, rd, RAX);
+}
+
+/* code: the condition */
+void emit_less(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned a = emit_use(e, ir->rs1, RAX);
+    x86_op(&e->x, X86_CMP, a, guest(ir->rs2));
+    save_condition(e, ir->rd, code);
+}
+
+void emit_less_imm(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    x86_arithmetic(&e->x, true, X86_GROUP_CMP, guest(ir->rs1), (int32_t)ir->imm);
+    save_condition(e, ir->rd, code);
+}
+
+void emit_mul(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned d = first_operand(e, ir);
+    x86_op(&e->x, X86_IMUL, d, guest(ir->rs2));
+    emit_save(e, ir->rd, d);
+}
+
+void emit_mul_word(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
+    x86_op32(&e->x, X86_IMUL, RAX, guest(ir->rs2));
+    save_word(e, ir->rd, RAX);
+}
+
+/* code: enum x86_group */
+void emit_mul_high(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    emit_load(e, RAX, ir->rs1);
+    x86_unary(&e->x, true, code, guest(ir->rs2));
+    emit_save(e, ir->rd, RDX);
+}
+
+enum { REMAINDER = 1, UNSIGNED = 2 };
+
+/* code: REMAINDER, UNSIGNED. Results where the host's instruction would trap are the architecture's
+ * (Unprivileged, "Division Operations"): division by zero gives -1 and the dividend, by -1 the
+ * negated dividend and 0. */
+static void divide(struct emitter *e, const struct ir *ir, unsigned code, bool w)
+{
+    struct x86 *x = &e->x;
+    bool is_unsigned = code & UNSIGNED;
+    uint8_t *not_minus_one = NULL, *done = NULL;
+    x86_form(x, X86_LOAD, w, false, RCX, guest(ir->rs2));
+    x86_form(x, X86_LOAD, w, false, RAX, guest(ir->rs1));
+    x86_form(x, X86_TEST, w, false, RCX, x86_register(RCX));
+    uint8_t *not_zero = x86_jump_short_if(x, X86_NE);
+    x86_form(x, X86_LOAD, w, false, RDX, x86_register(RAX)); /* the remainder */
+    x86_constant(x, RAX, UINT64_MAX);
+    x86_byte(x, 0xeb);
+    x86_byte(x, 0);
+    done = x->at - 1;
+    x86_here_short(x, not_zero);
+    uint8_t *minus_one_done = NULL;
+    if (!is_unsigned) {
+        x86_arithmetic(x, w, X86_GROUP_CMP, x86_register(RCX), -1);
+        not_minus_one = x86_jump_short_if(x, X86_NE);
+        x86_unary(x, w, X86_GROUP_NEG, x86_register(RAX));
+        x86_op32(x, X86_XOR, RDX, x86_register(RDX));
+        x86_byte(x, 0xeb);
+        x86_byte(x, 0);
+        minus_one_done = x->at - 1;
+        x86_here_short(x, not_minus_one);
+        if (w)
+            x86_byte(x, 0x48);
+        x86_byte(x, 0x99); /* cdq, cqo */
+    } else {
+        x86_op32(x, X86_XOR, RDX, x86_register(RDX));
+    }
+    x86_unary(x, w, is_unsigned ? X86_GROUP_DIV : X86_GROUP_IDIV, x86_register(RCX));
+    x86_here_short(x, done);
+    if (minus_one_done)
+        x86_here_short(x, minus_one_done);
+    unsigned result = code & REMAINDER ? RDX : RAX;
+    if (w)
+        emit_save(e, ir->rd, result);
+    else
+        save_word(e, ir->rd, result);
+}
+
+void emit_divide(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    divide(e, ir, code, true);
+}
+
+void emit_divide_word(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    divide(e, ir, code, false);
+}
+
+/* code: the shift; 4 is added where rs1 is extended by zeros. */
+void emit_shift_add(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned a;
+    if (code & 4) {
+        x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
+        a = RAX;
+    } else {
+        a = emit_use(e, ir->rs1, RAX);
+    }
+    unsigned b = emit_use(e, ir->rs2, RCX), d = destination(ir->rd);
+    x86_op(&e->x, X86_LEA, d, x86_indexed(b, a, code & 3, 0));
+    emit_save(e, ir->rd, d);
+}
+
+void emit_slli_uw(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned d = destination(ir->rd);
+    x86_op32(&e->x, X86_LOAD, d, guest(ir->rs1));
+    x86_shift(&e->x, true, X86_GROUP_SHL, d, (int)ir->imm);
+    emit_save(e, ir->rd, d);
+}
+
+/* code: enum x86_opcode, with rs2 complemented; xnor */
+void emit_negated(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    emit_load(e, RAX, ir->rs2);
+    x86_unary(&e->x, true, X86_GROUP_NOT, x86_register(RAX));
+    x86_op(&e->x, code, RAX, guest(ir->rs1));
+    emit_save(e, ir->rd, RAX);
+}
+
+/* code: enum x86_opcode of a load that extends */
+void emit_extend(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned d = destination(ir->rd);
+    bool byte = code == X86_MOVSX_8 || code == X86_MOVZX_8;
+    x86_form(&e->x, code, true, byte, d, guest(ir->rs1));
+    emit_save(e, ir->rd, d);
+}
+
+/* code: the conditional move that takes rs2 after comparing rs1 with it */
+void emit_min_max(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    emit_load(e, RAX, ir->rs1);
+    x86_op(&e->x, X86_CMP, RAX, guest(ir->rs2));
+    x86_op(&e->x, code, RAX, guest(ir->rs2));
+    emit_save(e, ir->rd, RAX);
+}
+
+/* code: /digit of group 0fba (5 bts, 6 btr, 7 btc), or 4: bext */
+void emit_bit_imm(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    if (code == 4) {
+        emit_load(e, RAX, ir->rs1);
+        if (ir->imm)
+            x86_shift(&e->x, true, X86_GROUP_SHR, RAX, (int)ir->imm);
+        x86_arithmetic(&e->x, false, X86_GROUP_AND, x86_register(RAX), 1);
+        emit_save(e, ir->rd, RAX);
+        return;
+    }
+    unsigned d = destination(ir->rd);
+    emit_load(e, d, ir->rs1);
+    x86_form(&e->x, 0x0fba, true, false, code, x86_register(d));
+    x86_byte(&e->x, (unsigned)ir->imm);
+    emit_save(e, ir->rd, d);
+}
+
+/* code: the conditional move that gives zero */
+void emit_conditional_zero(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    emit_load(e, RAX, ir->rs1);
+    x86_op32(&e->x, X86_XOR, RCX, x86_register(RCX));
+    x86_arithmetic(&e->x, true, X86_GROUP_CMP, guest(ir->rs2), 0);
+    x86_op(&e->x, code, RAX, x86_register(RCX));
+    emit_save(e, ir->rd, RAX);
+}
+
+/* x86 keeps every order but that of a store and a later load. */
+void emit_fence(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    enum {
+        WRITES = 1 << 0 | 1 << 2,
+        READS = 1 << 1 | 1 << 3,
+    };
+    if (code == 0 && ((ir->imm >> 4 & WRITES) && (ir->imm & READS))) {
+        x86_byte(&e->x, 0xf0); /* lock or [rsp], 0 */
+        x86_arithmetic(&e->x, false, X86_GROUP_OR, x86_memory(RSP, 0), 0);
+    }
+}
