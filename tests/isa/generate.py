@@ -434,7 +434,9 @@ class Sequence:
         if short:
             # c.jr and c.jalr have no offset: it goes into the register first.
             index = self.emit(0)
-            self.emit(rng.choice([0x8002, 0x9002]) | ADDRESS << 7, 2)
+            # c.jalr links to ra, which a function around this needs.
+            self.emit(rng.choice([0x8002, 0x8002 if 1 in self.protected else 0x9002])
+                      | ADDRESS << 7, 2)
         else:
             index = self.emit(0)
         before = self.code[index][0] - 4

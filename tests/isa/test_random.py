@@ -35,6 +35,8 @@ class Random(unittest.TestCase):
         text = f"SEED={machines.SEED}: {len(differing)} of {len(sequences)} sequences " \
                f"({count} instructions) differ; " + ", ".join(
                    f"{result.machine} ended with {result.status}" for result in results)
+        if any(result.status is None for result in results):
+            self.fail(f"{text}; out of time after {len(results[-1].lines)} sequences")
         for sequence in differing[:int(os.environ.get("REPORTS", "4"))]:
             text += "\n" + self.explain(build, sequence, seed)
         self.fail(text)
@@ -45,7 +47,7 @@ class Random(unittest.TestCase):
         build.path(name + ".code").write_bytes(code)
         image = build.link(name, [machines.HERE / "runtime" / "random.S"], [
             f'RECORDS_FILE="{build.path(name + ".records")}"', f'CODE_FILE="{build.path(name + ".code")}"'])
-        return machines.run_all(image, timeout=120)
+        return machines.run_all(image, timeout=60)
 
     def explain(self, build, sequence, seed):
         """Names the first instruction after which the machines differ."""
