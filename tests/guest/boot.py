@@ -166,7 +166,7 @@ class KernelFormats(GuestTest):
     def test_zstd(self):
         import subprocess
         path = self.folder / "Image.zst"
-        subprocess.run(["zstd", "-q", "-1", KERNEL, "-o", path], check=True)
+        subprocess.run(["zstd", "-q", "-1", KERNEL.resolve(), "-o", path], check=True)
         self.boots(path)
 
 

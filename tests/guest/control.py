@@ -21,7 +21,7 @@ class Session(GuestTest):
         return client
 
     def ctl(self, *arguments):
-        return subprocess.run([HARTVISOR, "ctl", str(self.path), *arguments],
+        return subprocess.run([HARTVISOR, "ctl", f"unix:{self.path}", *arguments],
                               capture_output=True, text=True, timeout=30)
 
     def test_greeting(self):
@@ -171,7 +171,7 @@ class Ends(GuestTest):
 
 class Refused(GuestTest):
     def test_no_such_socket(self):
-        done = run_hartvisor("ctl", self.folder / "absent", "query-status")
+        done = run_hartvisor("ctl", f"unix:{self.folder}/absent", "query-status")
         self.assertEqual(done.returncode, 125, done.stderr)
         self.assertIn("absent", done.stderr)
 

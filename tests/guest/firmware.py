@@ -24,9 +24,6 @@ class OpenSbi(GuestTest):
     def test_fw_jump(self):
         self.boots("fw_jump.bin", 1)
 
-    def test_fw_dynamic_elf(self):
-        self.boots("fw_dynamic.elf", 1)
-
     def test_poweroff_and_reboot(self):
         guest = self.boot("--firmware", OPENSBI / "fw_dynamic.bin")
         guest.send("reboot -f\n")
@@ -217,18 +214,17 @@ class BareMetal(GuestTest):
             done = run_hartvisor("run", option, elf)
             self.assertEqual(done.returncode, 125, done.stderr)
             self.assertIn("program.elf", done.stderr)
-            self.assertIn("32", done.stderr)
+            self.assertIn("riscv64", done.stderr)
 
     def test_truncated(self):
         elf = self.assemble(HELLO)
         data = elf.read_bytes()
-        for size in (1, 16, 63, 64, 100, len(data) // 2):
+        for size in (16, 63, 64, 100, len(data) // 2):
             cut = self.folder / f"cut{size}.elf"
             cut.write_bytes(data[:size])
             done = run_hartvisor("run", "--firmware", cut, timeout=20)
-            if size >= 16:
-                self.assertEqual(done.returncode, 125, f"{size}: {done.stderr}")
-                self.assertIn(cut.name, done.stderr)
+            self.assertEqual(done.returncode, 125, f"{size}: {done.stderr}")
+            self.assertIn(cut.name, done.stderr)
 
 
 class Flash(GuestTest):

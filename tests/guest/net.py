@@ -1,5 +1,6 @@
 """Virtio network devices: the user network in both directions, forwarded ports, tap."""
 
+import ctypes
 import hashlib
 import http.server
 import os
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import unittest
 
 from guest import GuestTest, KERNEL, LONG, free_port, run_hartvisor
 
@@ -19,10 +21,10 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, address="127.0.0.1"):
         self.data = random.Random(7).randbytes(SIZE)
         self.received = []
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__((address, 0), Handler)
         self.port = self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -115,33 +117,40 @@ class Mmio(_UserNetwork, GuestTest):
     bus = "mmio"
 
 
+CLONE_NEWNET = 0x40000000
+
+
 class Tap(GuestTest):
-    def test_host_and_guest_talk(self):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
         if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
-            self.skipTest("a tap interface needs root and /dev/net/tun")
+            raise unittest.SkipTest("a tap interface needs root and /dev/net/tun")
         if not shutil.which("ip"):
-            self.skipTest("ip (iproute2) is not installed")
-        name = f"hv{os.getpid() % 100000}"
-        made = subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap"],
-                              capture_output=True, text=True)
-        if made.returncode != 0:
-            self.skipTest(f"no tap interface can be made: {made.stderr.strip()}")
-        self.addCleanup(subprocess.run, ["ip", "link", "del", name], check=False)
-        subprocess.run(["ip", "address", "add", "192.0.2.1/30", "dev", name], check=True)
-        subprocess.run(["ip", "link", "set", name, "up"], check=True)
-        server = http.server.ThreadingHTTPServer(("192.0.2.1", 0), Handler)
-        server.data = random.Random(9).randbytes(3 << 20)
+            raise unittest.SkipTest("ip (iproute2) is not installed")
+        # A network of its own: whatever addresses the host has, these are free in it.
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+            raise unittest.SkipTest(f"no network namespace: {os.strerror(ctypes.get_errno())}")
+        for command in ("ip link set lo up", "ip tuntap add dev hvtap mode tap",
+                        "ip address add 198.51.100.1/30 dev hvtap", "ip link set hvtap up"):
+            subprocess.run(command.split(), check=True)
+
+    def test_host_and_guest_talk(self):
+        server = Server("198.51.100.1")
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-
         # Nobody answers DHCP there.
-        guest = self.boot("--net", f"tap,ifname={name}", files={"etc/no-network": ""})
-        guest.check("ip address add 192.0.2.2/30 dev eth0; ip link set eth0 up")
-        self.assertIn("3 packets received", guest.check("ping -c 3 -i 0.2 192.0.2.1"))
-        output = guest.check(f"wget -q -O - http://192.0.2.1:{server.server_address[1]}/ "
-                             "| sha256sum", timeout=300)
+        guest = self.boot("--net", "tap,ifname=hvtap", files={"etc/no-network": ""})
+        guest.check("ip address add 198.51.100.2/30 dev eth0; ip link set eth0 up")
+        self.assertIn("3 packets received", guest.check("ping -c 3 -i 0.2 198.51.100.1"))
+        output = guest.check(f"wget -q -O - http://198.51.100.1:{server.port}/ | sha256sum",
+                             timeout=300)
         self.assertEqual(output.split()[0], hashlib.sha256(server.data).hexdigest())
+        guest.check("nc -l -p 7 -e cat > /dev/null 2>&1 &\n"
+                    "until netstat -l -t -n | grep -q :7; do sleep 0.1; done")
+        with socket.create_connection(("198.51.100.2", 7), timeout=60) as stream:
+            stream.sendall(b"from the host\n")
+            self.assertEqual(stream.recv(100), b"from the host\n")
         self.assertEqual(guest.leave(), 0)
 
 
