@@ -64,8 +64,8 @@ static void *peek_thread(void *opaque)
 static void on_event(void *opaque, const struct machine_event_info *info)
 {
     static const char *const names[] = {
-        [MACHINE_EVENT_STOP] = "paused",      [MACHINE_EVENT_RESUME] = "running",
-        [MACHINE_EVENT_RESET] = "reset",      [MACHINE_EVENT_POWERDOWN] = "power button pressed",
+        [MACHINE_EVENT_STOP] = "paused",    [MACHINE_EVENT_RESUME] = "running",
+        [MACHINE_EVENT_RESET] = "reset",    [MACHINE_EVENT_POWERDOWN] = "power button pressed",
         [MACHINE_EVENT_SHUTDOWN] = "ended",
     };
     fprintf(stderr, "boot: the machine is %s%s\n", names[info->event],

@@ -56,8 +56,10 @@ static bool remove_stale(const struct sockaddr_un *address, struct error *err)
     if (fd >= 0)
         close(fd);
     if (!refused)
-        return error_set(err, "unix:%s: another process listens there: end it or choose another "
-                              "path", path);
+        return error_set(err,
+                         "unix:%s: another process listens there: end it or choose another "
+                         "path",
+                         path);
     if (unlink(path))
         return error_set_errno(err, errno, "unix:%s: cannot remove the stale socket", path);
     return true;

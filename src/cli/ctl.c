@@ -150,9 +150,9 @@ static struct json_object *open_session(struct connection *connection, bool *ref
 
 static void print_json(struct json_object *value)
 {
-    printf("%s\n", json_object_to_json_string_ext(value, JSON_C_TO_STRING_PRETTY |
-                                                             JSON_C_TO_STRING_SPACED |
-                                                             JSON_C_TO_STRING_NOSLASHESCAPE));
+    printf("%s\n",
+           json_object_to_json_string_ext(value, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+                                                     JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
 /* words[0] is the command, the rest its arguments. */
@@ -214,8 +214,8 @@ static int run(const struct cli_command *self, char **words)
     }
     bool refused = false;
     bool ok = connection_open(&connection, arguments.words[0], &err) &&
-              run_command_words(&connection, arguments.words + 1, arguments.count - 1,
-                                options.json, &refused, &err);
+              run_command_words(&connection, arguments.words + 1, arguments.count - 1, options.json,
+                                &refused, &err);
     connection_close(&connection);
     if (ok)
         return 0;
@@ -229,7 +229,8 @@ const struct cli_command ctl_command = {
     .arguments = "[--json] unix:PATH COMMAND [ARG=VALUE]...",
     .help = "send a command to a running guest's --control socket",
     .manual = "Sends one command to the machine whose --control socket PATH is, and prints the "
-              "answer. A path with a slash may stand without unix:. The command help lists what the machine knows. The exit status is 1 if the "
+              "answer. A path with a slash may stand without unix:. The command help lists what "
+              "the machine knows. The exit status is 1 if the "
               "machine refuses, 125 if it cannot be reached. Other QMP servers are understood too.",
     .options = &table,
     .run = run,

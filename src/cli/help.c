@@ -178,7 +178,7 @@ static void roff_entry(FILE *out, const char *term, const char *text)
 void help_manual(FILE *out)
 {
     fputs(".TH HARTVISOR 1 \"\" \"hartvisor " HARTVISOR_VERSION "\" \"User Commands\"\n"
-          ".SH NAME\nhartvisor \\- run RISC\\-V guests\n.SH SYNOPSIS\n",
+          ".nh\n.ad l\n.SH NAME\nhartvisor \\- run RISC\\-V guests\n.SH SYNOPSIS\n",
           out);
     for (size_t i = 0; cli_commands[i]; i++) {
         fprintf(out, "%s.B hartvisor %s\n", i ? ".br\n" : "", cli_commands[i]->name);

@@ -85,9 +85,9 @@ static const char *list_names(const struct option_table *table, char *text, size
     text[0] = '\0';
     for (size_t i = 0; i < table->count && length < size; i++) {
         const struct option *row = &table->rows[i];
-        length += (size_t)snprintf(text + length, size - length, "%s%s%s%s", i ? ", " : "",
-                                   row->name, row->argument ? "=" : "",
-                                   row->argument ? row->argument : "");
+        length +=
+            (size_t)snprintf(text + length, size - length, "%s%s%s%s", i ? ", " : "", row->name,
+                             row->argument ? "=" : "", row->argument ? row->argument : "");
     }
     return text;
 }

@@ -330,8 +330,9 @@ static const struct option rows[] = {
         .name = "share",
         .argument = "DIR[,tag=TAG][,ro][,bus=pci|mmio]",
         .help = "host directory for the guest to mount (9p); repeatable",
-        .manual = "The guest mounts it with: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt. "
-                  "The tag is host unless it is given.",
+        .manual =
+            "The guest mounts it with: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt. "
+            "The tag is host unless it is given.",
         .parse = parse_share,
     },
     {

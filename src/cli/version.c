@@ -35,9 +35,8 @@ static void print_json(const struct utsname *host)
     json_object_object_add(object, "engines", list);
     for (size_t i = 0; i < ARRAY_SIZE(components); i++)
         json_object_object_add(libraries, components[i].name,
-                               components[i].version
-                                   ? json_object_new_string(components[i].version)
-                                   : NULL);
+                               components[i].version ? json_object_new_string(components[i].version)
+                                                     : NULL);
     json_object_object_add(object, "libraries", libraries);
     printf("%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY |
                                                               JSON_C_TO_STRING_SPACED));
@@ -54,9 +53,9 @@ static void print_text(const struct utsname *host)
     for (size_t i = 0; i < ARRAY_SIZE(components); i++) {
         const char *version = components[i].version;
         printf("  %-10s %s\n", components[i].name,
-               !version    ? "not built in"
+               !version   ? "not built in"
                : *version ? version
-                           : "built in");
+                          : "built in");
     }
 }
 

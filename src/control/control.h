@@ -2,8 +2,8 @@
  * The control socket: commands to a running machine and events from it, for programs and people.
  *
  * The protocol is JSON over a Unix socket and compatible with QMP, QEMU's machine protocol, so that
- * its clients work: a greeting, `qmp_capabilities`, then requests {"execute", "arguments", "id"} that
- * are answered in order by {"return"} or {"error"}, and events in between.
+ * its clients work: a greeting, `qmp_capabilities`, then requests {"execute", "arguments", "id"}
+ * that are answered in order by {"return"} or {"error"}, and events in between.
  *
  * Commands are a table. An area adds its own by control_add_commands, and they are there in the
  * socket, in `query-commands`, at the terminal's prompt and in `hartvisor ctl` at once.

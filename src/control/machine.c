@@ -118,8 +118,8 @@ static const char *shutdown_reason(const struct control *control,
 static void on_event(void *opaque, const struct machine_event_info *info)
 {
     static const char *const names[] = {
-        [MACHINE_EVENT_STOP] = "STOP",           [MACHINE_EVENT_RESUME] = "RESUME",
-        [MACHINE_EVENT_RESET] = "RESET",         [MACHINE_EVENT_POWERDOWN] = "POWERDOWN",
+        [MACHINE_EVENT_STOP] = "STOP",         [MACHINE_EVENT_RESUME] = "RESUME",
+        [MACHINE_EVENT_RESET] = "RESET",       [MACHINE_EVENT_POWERDOWN] = "POWERDOWN",
         [MACHINE_EVENT_SHUTDOWN] = "SHUTDOWN",
     };
     struct control *control = opaque;

@@ -16,9 +16,15 @@ static bool utf8_step(struct utf8 *utf8, uint8_t byte)
     if (byte < 0x80)
         return byte != 0;
     *utf8 = (struct utf8){
-        .left = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : 1,
-        .low = byte == 0xe0 ? 0xa0 : byte == 0xf0 ? 0x90 : 0x80,
-        .high = byte == 0xed ? 0x9f : byte == 0xf4 ? 0x8f : 0xbf,
+        .left = byte >= 0xf0   ? 3
+                : byte >= 0xe0 ? 2
+                               : 1,
+        .low = byte == 0xe0   ? 0xa0
+               : byte == 0xf0 ? 0x90
+                              : 0x80,
+        .high = byte == 0xed   ? 0x9f
+                : byte == 0xf4 ? 0x8f
+                               : 0xbf,
     };
     return byte >= 0xc2 && byte <= 0xf4;
 }

@@ -204,8 +204,8 @@ static void client_ready(void *opaque, uint32_t events)
         listen_again(server);
         return;
     }
-    loop_update_fd(client->watch, (pending ? EPOLLOUT : 0) |
-                                      (client->input_size || client->ending ? 0 : EPOLLIN));
+    loop_update_fd(client->watch,
+                   (pending ? EPOLLOUT : 0) | (client->input_size || client->ending ? 0 : EPOLLIN));
 }
 
 static void client_create(struct control_server *server, int fd)

@@ -62,8 +62,9 @@ static struct json_object *execute(struct control_session *session, const char *
     bool negotiation = strcmp(name, "qmp_capabilities") == 0;
     struct error err;
     if (negotiation == session->negotiated) {
-        error_set(&err, negotiation ? "'%s' was answered already; a connection has one negotiation"
-                                    : "'%s' before 'qmp_capabilities', which opens a connection",
+        error_set(&err,
+                  negotiation ? "'%s' was answered already; a connection has one negotiation"
+                              : "'%s' before 'qmp_capabilities', which opens a connection",
                   name);
         return error_answer(not_found, err.message);
     }

@@ -62,7 +62,7 @@ static struct json_object *read_boolean(const char *text)
     static const struct {
         const char *word;
         bool value;
-    } words[] = {{"true", true}, {"on", true}, {"yes", true},
+    } words[] = {{"true", true},   {"on", true},   {"yes", true},
                  {"false", false}, {"off", false}, {"no", false}};
     for (size_t i = 0; i < ARRAY_SIZE(words); i++)
         if (!strcmp(text, words[i].word))

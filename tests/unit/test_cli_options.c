@@ -69,7 +69,8 @@ static void refused(const char *line, const char *const *fragments)
 static void test_forms(void **state)
 {
     static const char *const forms[] = {
-        "-k Image -m 512M -c 4 --stats",          "-kImage -m512M -c4 --stats",
+        "-k Image -m 512M -c 4 --stats",
+        "-kImage -m512M -c4 --stats",
         "--kernel Image --memory 512M --cpus 4 --stats",
         "--kernel=Image --memory=512M --cpus=4 --stats",
         "--stats -c 64 -m 1G -c 4 -k other -m 524288K -k Image",
@@ -82,10 +83,8 @@ static void test_forms(void **state)
         assert_true(options->stats);
         assert_false(options->config.semihosting);
     }
-    assert_string_equal(parse_ok("--append console=ttyS0")->options.config.append,
-                        "console=ttyS0");
-    assert_string_equal(parse_ok("--append=console=ttyS0")->options.config.append,
-                        "console=ttyS0");
+    assert_string_equal(parse_ok("--append console=ttyS0")->options.config.append, "console=ttyS0");
+    assert_string_equal(parse_ok("--append=console=ttyS0")->options.config.append, "console=ttyS0");
     assert_string_equal(parse_ok("--dump-dtb -")->options.dump_dtb, "-");
     assert_string_equal(parse_ok("-a --stats")->options.config.append, "--stats");
     assert_string_equal(parse_ok("-a=1")->options.config.append, "=1");
@@ -122,9 +121,8 @@ static void test_sizes(void **state)
         const char *text;
         uint64_t size;
     } sizes[] = {
-        {"4194304", 4194304},           {"4096K", 4194304},
-        {"64m", UINT64_C(64) << 20},    {"3G", UINT64_C(3) << 30},
-        {"1T", UINT64_C(1) << 40},      {"00064M", UINT64_C(64) << 20},
+        {"4194304", 4194304},      {"4096K", 4194304},        {"64m", UINT64_C(64) << 20},
+        {"3G", UINT64_C(3) << 30}, {"1T", UINT64_C(1) << 40}, {"00064M", UINT64_C(64) << 20},
     };
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         char line[64];
@@ -133,9 +131,21 @@ static void test_sizes(void **state)
     }
     /* 2^64 bytes and a little more would be a plausible size if they wrapped. */
     static const char *const bad[] = {
-        "x",    "12X",  "M",      "1GB",   "1G1",      "-1G",
-        "+1G",  "0x10", "1.5G",   "1GG",   "18014398509482112K",
-        "16777217T", "18446744073709551616", "99999999999999999999M", "17179869185G",
+        "x",
+        "12X",
+        "M",
+        "1GB",
+        "1G1",
+        "-1G",
+        "+1G",
+        "0x10",
+        "1.5G",
+        "1GG",
+        "18014398509482112K",
+        "16777217T",
+        "18446744073709551616",
+        "99999999999999999999M",
+        "17179869185G",
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         char line[64];

@@ -71,7 +71,8 @@ static void parses_to(const char *bytes, size_t size, const char *expected)
 static void test_messages(void **state)
 {
     PARSES_TO("{\"a\":1}\n", "{\"a\":1};");
-    PARSES_TO("{\"a\":1}{\"b\":2} {\"c\":[1,{}]}\r\n\r\n{}", "{\"a\":1};{\"b\":2};{\"c\":[1,{}]};{};");
+    PARSES_TO("{\"a\":1}{\"b\":2} {\"c\":[1,{}]}\r\n\r\n{}",
+              "{\"a\":1};{\"b\":2};{\"c\":[1,{}]};{};");
     PARSES_TO("\n{\n  \"a\":\n\t[1,\n2]\n}\n", "{\"a\":[1,2]};");
     PARSES_TO("{\"a\":\"}{\\\"\\u0041\"}", "{\"a\":\"}{\\\"A\"};");
     PARSES_TO("{\"a\":\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\"}",
@@ -230,7 +231,8 @@ static const char *answer(struct control_session *session, const char *text)
     static char out[4096];
     struct json_object *request = json_tokener_parse(text);
     struct json_object *object = session_answer(session, request);
-    snprintf(out, sizeof(out), "%s", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+    snprintf(out, sizeof(out), "%s",
+             json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
     json_object_put(object);
     json_object_put(request);
     return out;
@@ -258,7 +260,8 @@ static void test_negotiation(void **state)
     answers_error(&session, "{\"execute\":\"count\"}", "CommandNotFound", "qmp_capabilities");
     answers_error(&session, "{\"execute\":\"query-commands\"}", "CommandNotFound", "qmp_capab");
     answers_error(&session, "{\"execute\":\"nothing\"}", "CommandNotFound", "qmp_capabilities");
-    answers_error(&session, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}",
+    answers_error(&session,
+                  "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}",
                   "GenericError", "enable");
     assert_int_equal(fixture->count, 0);
     answers(&session, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[]},\"id\":1}",
@@ -278,8 +281,9 @@ static void test_requests(void **state)
     answers(s, "{\"execute\":\"count\",\"id\":null}", "{\"return\":{},\"id\":null}");
     answers(s, "{\"execute\":\"fail\",\"id\":7}",
             "{\"error\":{\"class\":\"GenericError\",\"desc\":\"it cannot work\"},\"id\":7}");
-    answers(s, "{\"execute\":\"echo\",\"arguments\":{\"text\":\"\\u00e4\",\"number\":-5,"
-               "\"flag\":true,\"list\":[1]}}",
+    answers(s,
+            "{\"execute\":\"echo\",\"arguments\":{\"text\":\"\\u00e4\",\"number\":-5,"
+            "\"flag\":true,\"list\":[1]}}",
             "{\"return\":{\"text\":\"\xc3\xa4\",\"number\":-5,\"flag\":true,\"list\":[1]}}");
     answers(s, "{\"execute\":\"echo\",\"arguments\":{\"text\":\"\"}}",
             "{\"return\":{\"text\":\"\"}}");
@@ -374,10 +378,11 @@ static void test_text(void **state)
         char *word;
         const char *fragment;
     } bad[] = {
-        {"text", "ARG=VALUE"},       {"=x", "ARG=VALUE"}, {"txt=x", "'text'"},
-        {"number=twelve", "number"}, {"number=", "number"}, {"number=99999999999999999999", "number"},
-        {"flag=maybe", "true"},      {"list={}", "list"}, {"list=[", "list"},
-        {"zzzzzz=1", "'zzzzzz'"},
+        {"text", "ARG=VALUE"},  {"=x", "ARG=VALUE"},
+        {"txt=x", "'text'"},    {"number=twelve", "number"},
+        {"number=", "number"},  {"number=99999999999999999999", "number"},
+        {"flag=maybe", "true"}, {"list={}", "list"},
+        {"list=[", "list"},     {"zzzzzz=1", "'zzzzzz'"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         char *one[] = {bad[i].word};
@@ -807,7 +812,8 @@ static void test_machine(void **state)
     ask(file, "system_reset", "\"event\":\"RESET\",\"data\":{\"guest\":false,");
     ask(file, "query-status", "\"running\":true");
     ask(file, "quit", "return");
-    read_until(file, "\"event\":\"SHUTDOWN\",\"data\":{\"guest\":false,\"reason\":\"host-qmp-quit\"}");
+    read_until(file,
+               "\"event\":\"SHUTDOWN\",\"data\":{\"guest\":false,\"reason\":\"host-qmp-quit\"}");
     fclose(file);
     pthread_join(thread, NULL);
     assert_int_equal(guest.status, 0);
