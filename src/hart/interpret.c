@@ -413,6 +413,9 @@ single:
 first: /* of a step, or with tracing */
     if (mode == MODE_TRACE)
         goto trace;
+    if (insn->op == CODE_UNDECODED)
+        code_decode(hart, container_of(slots, struct code_page, slots[0]),
+                    (struct code_slot *)insn);
     if (reservation_is_exposed_by(hart, insn->op))
         hart->reservation_exposed = true;
     goto *run[insn->op];
