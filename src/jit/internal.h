@@ -8,7 +8,7 @@
 #define CODE_SIZE     (16u << 20) /* bytes of host code a hart keeps */
 #define CODE_ROOM     (48u << 10) /* at least this much is free before a block is translated */
 #define JUMPS         2048        /* entries of the cache of jump targets */
-#define BLOCK_BUCKETS 16384
+#define BLOCK_BUCKETS 65536
 #define PAGE_BUCKETS  4096
 #define EPOCH_DEAD    0 /* no hart is ever in this epoch */
 

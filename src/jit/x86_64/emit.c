@@ -131,6 +131,74 @@ const struct emitter_row emitters[IR_OPS] = {
     [INSN_fld]       = {emit_load_fp},
     [INSN_fsw]       = {emit_store_fp},
     [INSN_fsd]       = {emit_store_fp},
+
+    [INSN_amoswap_w]  = {emit_swap, X86_XCHG},
+    [INSN_amoadd_w]   = {emit_swap, X86_XADD},
+    [INSN_amoxor_w]   = {emit_amo, X86_XOR},
+    [INSN_amoand_w]   = {emit_amo, X86_AND},
+    [INSN_amoor_w]    = {emit_amo, X86_OR},
+    [INSN_amomin_w]   = {emit_amo_choose, X86_CMOVG},
+    [INSN_amomax_w]   = {emit_amo_choose, X86_CMOVL},
+    [INSN_amominu_w]  = {emit_amo_choose, X86_CMOVA},
+    [INSN_amomaxu_w]  = {emit_amo_choose, X86_CMOVB},
+    [INSN_amocas_w]   = {emit_amo_cas},
+    [INSN_amoswap_d]  = {emit_swap, X86_XCHG},
+    [INSN_amoadd_d]   = {emit_swap, X86_XADD},
+    [INSN_amoxor_d]   = {emit_amo, X86_XOR},
+    [INSN_amoand_d]   = {emit_amo, X86_AND},
+    [INSN_amoor_d]    = {emit_amo, X86_OR},
+    [INSN_amomin_d]   = {emit_amo_choose, X86_CMOVG},
+    [INSN_amomax_d]   = {emit_amo_choose, X86_CMOVL},
+    [INSN_amominu_d]  = {emit_amo_choose, X86_CMOVA},
+    [INSN_amomaxu_d]  = {emit_amo_choose, X86_CMOVB},
+    [INSN_amocas_d]   = {emit_amo_cas},
+
+    [INSN_fadd_s]     = {emit_fp_operation, X86_ADDSD},
+    [INSN_fsub_s]     = {emit_fp_operation, X86_SUBSD},
+    [INSN_fmul_s]     = {emit_fp_operation, X86_MULSD},
+    [INSN_fdiv_s]     = {emit_fp_operation, X86_DIVSD},
+    [INSN_fsqrt_s]    = {emit_fp_operation, X86_SQRTSD},
+    [INSN_fmadd_s]    = {emit_fp_fused, 0xa9},
+    [INSN_fmsub_s]    = {emit_fp_fused, 0xab},
+    [INSN_fnmsub_s]   = {emit_fp_fused, 0xad},
+    [INSN_fnmadd_s]   = {emit_fp_fused, 0xaf},
+    [INSN_fsgnj_s]    = {emit_fp_sign, 0},
+    [INSN_fsgnjn_s]   = {emit_fp_sign, 1},
+    [INSN_fsgnjx_s]   = {emit_fp_sign, 2},
+    [INSN_feq_s]      = {emit_fp_compare, INSN_feq_d},
+    [INSN_flt_s]      = {emit_fp_compare, INSN_flt_d},
+    [INSN_fle_s]      = {emit_fp_compare, INSN_fle_d},
+    [INSN_fcvt_w_s]   = {emit_fp_to_int, 0},
+    [INSN_fcvt_l_s]   = {emit_fp_to_int, 1},
+    [INSN_fcvt_s_w]   = {emit_fp_from_int, 0},
+    [INSN_fcvt_s_wu]  = {emit_fp_from_int, 1},
+    [INSN_fcvt_s_l]   = {emit_fp_from_int, 2},
+    [INSN_fadd_d]     = {emit_fp_operation, X86_ADDSD},
+    [INSN_fsub_d]     = {emit_fp_operation, X86_SUBSD},
+    [INSN_fmul_d]     = {emit_fp_operation, X86_MULSD},
+    [INSN_fdiv_d]     = {emit_fp_operation, X86_DIVSD},
+    [INSN_fsqrt_d]    = {emit_fp_operation, X86_SQRTSD},
+    [INSN_fmadd_d]    = {emit_fp_fused, 0xa9},
+    [INSN_fmsub_d]    = {emit_fp_fused, 0xab},
+    [INSN_fnmsub_d]   = {emit_fp_fused, 0xad},
+    [INSN_fnmadd_d]   = {emit_fp_fused, 0xaf},
+    [INSN_fsgnj_d]    = {emit_fp_sign, 0},
+    [INSN_fsgnjn_d]   = {emit_fp_sign, 1},
+    [INSN_fsgnjx_d]   = {emit_fp_sign, 2},
+    [INSN_feq_d]      = {emit_fp_compare, INSN_feq_d},
+    [INSN_flt_d]      = {emit_fp_compare, INSN_flt_d},
+    [INSN_fle_d]      = {emit_fp_compare, INSN_fle_d},
+    [INSN_fcvt_w_d]   = {emit_fp_to_int, 0},
+    [INSN_fcvt_l_d]   = {emit_fp_to_int, 1},
+    [INSN_fcvt_d_w]   = {emit_fp_from_int, 0},
+    [INSN_fcvt_d_wu]  = {emit_fp_from_int, 1},
+    [INSN_fcvt_d_l]   = {emit_fp_from_int, 2},
+    [INSN_fcvt_s_d]   = {emit_fp_convert, 1},
+    [INSN_fcvt_d_s]   = {emit_fp_convert, 0},
+    [INSN_fmv_x_w]    = {emit_fp_to_bits, 0},
+    [INSN_fmv_x_d]    = {emit_fp_to_bits, 1},
+    [INSN_fmv_w_x]    = {emit_fp_from_bits, 0},
+    [INSN_fmv_d_x]    = {emit_fp_from_bits, 1},
 };
 /* clang-format on */
 
@@ -181,7 +249,9 @@ void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
     struct site *site = site_open(e, ir);
     site->address = x86_address(&e->x, RAX);
     x86_call_to(&e->x, e->thunks->one);
-    e->fp_on = e->fp_dirty = false; /* a CSR may have been written */
+    /* A CSR may have been written. */
+    e->fp_on = e->fp_dirty = false;
+    e->fp_boxed = 0;
 }
 
 /* --- Blocks ------------------------------------------------------------------------------------
@@ -267,6 +337,7 @@ uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, const stru
     e.page = page;
     e.site_count = e.link_count = e.taken_count = 0;
     e.fp_on = e.fp_dirty = false;
+    e.fp_boxed = 0;
     emit_code(&e);
 
     e.x.at += -(uintptr_t)e.x.at & 7;

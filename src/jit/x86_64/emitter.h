@@ -76,6 +76,7 @@ struct emitter {
     unsigned taken_count;
 
     bool fp_on, fp_dirty; /* known of mstatus.FS */
+    uint32_t fp_boxed;    /* f registers known to hold a boxed single */
 };
 
 typedef void emit_function(struct emitter *e, const struct ir *ir, unsigned code);
@@ -121,13 +122,20 @@ void site_close(struct emitter *e, struct site *site);
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code);
 
 /* memory.c */
-extern emit_function emit_load_memory, emit_store_memory, emit_load_fp, emit_store_fp, emit_amo;
+extern emit_function emit_load_memory, emit_store_memory, emit_load_fp, emit_store_fp, emit_swap,
+    emit_amo, emit_amo_choose, emit_amo_cas;
+/* Illegal while mstatus.FS is off: then the interpreter traps. An instruction that writes an f
+ * register makes FS dirty. */
+void require_fp(struct emitter *e, struct site *site, bool writes);
 /* integer.c */
 extern emit_function emit_nothing, emit_constant, emit_move, emit_alu, emit_alu_imm, emit_alu_word,
     emit_alu_imm_word, emit_shift, emit_shift_word, emit_shift_imm, emit_shift_imm_word, emit_less,
     emit_less_imm, emit_mul, emit_mul_word, emit_mul_high, emit_divide, emit_divide_word,
     emit_shift_add, emit_negated, emit_extend, emit_min_max, emit_bit_imm, emit_conditional_zero,
     emit_slli_uw, emit_fence;
+/* floating.c */
+extern emit_function emit_fp_operation, emit_fp_fused, emit_fp_sign, emit_fp_compare,
+    emit_fp_to_int, emit_fp_from_int, emit_fp_convert, emit_fp_to_bits, emit_fp_from_bits;
 /* control.c */
 extern emit_function emit_branch, emit_jalr, emit_exit;
 void emit_exit_to(struct emitter *e, uint64_t pc, uint64_t target, unsigned retired);

@@ -85,6 +85,20 @@ void x86_shift(struct x86 *x, bool w, enum x86_group group, unsigned reg, int co
         x86_byte(x, (unsigned)count);
 }
 
+void x86_fused(struct x86 *x, unsigned opcode, bool d, unsigned reg, unsigned second,
+               struct x86_operand rm)
+{
+    bool index = rm.memory && rm.index >= R8;
+    x86_byte(x, 0xc4);
+    x86_byte(x, (reg < R8) << 7 | !index << 6 | (rm.base < R8) << 5 | 2);
+    x86_byte(x, d << 7 | (~second & 15) << 3 | 1);
+    x86_byte(x, opcode);
+    if (rm.memory)
+        address(x, reg, rm);
+    else
+        modrm(x, 3, reg, rm.base);
+}
+
 void x86_unary(struct x86 *x, bool w, enum x86_group group, struct x86_operand rm)
 {
     x86_form(x, 0xf7, w, false, group, rm);

@@ -143,6 +143,7 @@ enum x86_group {
 };
 
 enum x86_condition {
+    X86_O = 0,
     X86_B = 2,
     X86_AE = 3,
     X86_E = 4,
@@ -197,6 +198,9 @@ void x86_arithmetic(struct x86 *x, bool w, enum x86_group group, struct x86_oper
                     int32_t value);
 /* Group C1, or D3 (by cl) where count is negative. */
 void x86_shift(struct x86 *x, bool w, enum x86_group group, unsigned reg, int count);
+/* FMA3, the 213 forms: reg = +-(second * reg) +- rm. */
+void x86_fused(struct x86 *x, unsigned opcode, bool d, unsigned reg, unsigned second,
+               struct x86_operand rm);
 /* Group F7. */
 void x86_unary(struct x86 *x, bool w, enum x86_group group, struct x86_operand rm);
 /* reg (zero-extended) = condition; its flags stay. */

@@ -24,6 +24,51 @@ static void transfer(struct x86 *x, enum x86_opcode opcode)
     x86_op(x, opcode, INSTRET, x86_memory(RBP, HART(instret)));
 }
 
+/* --- Floating-point flags: MXCSR's sticky ones are the guest's, as long as its code runs ---------
+ */
+
+#define MXCSR_HOST  0x1f80u /* to nearest, all exceptions masked, no flag */
+#define MXCSR_FLAGS 0x3d    /* all but the denormal operand */
+#define FS_DIRTY    (3 << 13)
+
+static void flags_clear(struct x86 *x, int32_t frame)
+{
+    x86_form(x, 0x0fae, false, false, 2, x86_memory(RSP, frame + FRAME_MXCSR0)); /* ldmxcsr */
+}
+
+/* By the flags of MXCSR, fflags. */
+static uint8_t *make_flag_table(struct x86 *x)
+{
+    static const uint8_t flags[] = {16, 0, 8, 4, 2, 1};
+    uint8_t *table = x->at;
+    for (unsigned i = 0; i < 64; i++) {
+        unsigned result = 0;
+        for (unsigned bit = 0; bit < 6; bit++)
+            result |= i >> bit & 1 ? flags[bit] : 0;
+        x86_byte(x, result);
+    }
+    return table;
+}
+
+/* Adds them to fflags; FS becomes dirty if that changes. rcx and rdx are used up. */
+static void flags_collect(struct x86 *x, int32_t frame, const uint8_t *table)
+{
+    struct x86_operand fflags = x86_memory(RBP, HART(fflags));
+    x86_form(x, 0x0fae, false, false, 3, x86_memory(RSP, frame + FRAME_MXCSR)); /* stmxcsr */
+    x86_op32(x, X86_LOAD, RCX, x86_memory(RSP, frame + FRAME_MXCSR));
+    x86_arithmetic(x, false, X86_GROUP_AND, x86_register(RCX), MXCSR_FLAGS);
+    uint8_t *none = x86_jump_short_if(x, X86_E);
+    x86_patch(x86_address(x, RDX), table);
+    x86_form(x, X86_MOVZX_8, false, true, RCX, x86_indexed(RDX, RCX, 0, 0));
+    x86_op32(x, X86_OR, RCX, fflags);
+    x86_op32(x, X86_CMP, RCX, fflags);
+    uint8_t *same = x86_jump_short_if(x, X86_E);
+    x86_op32(x, X86_STORE, RCX, fflags);
+    x86_arithmetic(x, false, X86_GROUP_OR, x86_memory(RBP, HART(mstatus)), FS_DIRTY);
+    x86_here_short(x, same);
+    x86_here_short(x, none);
+}
+
 static void jump_register(struct x86 *x, unsigned reg)
 {
     x86_form(x, 0xff, false, false, 4, x86_register(reg));
@@ -37,6 +82,9 @@ static void make_enter(struct x86 *x)
     x86_arithmetic(x, true, X86_GROUP_SUB, x86_register(RSP), FRAME_SIZE);
     x86_op(x, X86_STORE, RDX, x86_memory(RSP, FRAME_EPOCH));
     x86_op(x, X86_STORE, RCX, x86_memory(RSP, FRAME_JUMPS));
+    x86_form(x, 0xc7, false, false, 0, x86_memory(RSP, FRAME_MXCSR0));
+    x86_32(x, MXCSR_HOST);
+    flags_clear(x, 0);
     x86_op(x, X86_LEA, RBP, x86_memory(RDI, HART_BIAS));
     x86_op(x, X86_LOAD, RAX, x86_register(RSI));
     transfer(x, X86_LOAD);
@@ -52,9 +100,11 @@ static void make_exit(struct x86 *x)
     ret(x);
 }
 
-static void make_one(struct x86 *x, jit_one *one, const uint8_t *exit)
+static void make_one(struct x86 *x, jit_one *one, const uint8_t *exit, const uint8_t *flag_table)
 {
+    enum { RETURN_ADDRESS = 8 };
     transfer(x, X86_STORE);
+    flags_collect(x, RETURN_ADDRESS, flag_table);
     x86_op(x, X86_LEA, RDI, x86_memory(RBP, -HART_BIAS));
     x86_op(x, X86_LOAD, RSI, x86_register(RAX));
     x86_constant(x, RAX, (uintptr_t)one);
@@ -63,6 +113,7 @@ static void make_one(struct x86 *x, jit_one *one, const uint8_t *exit)
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
     x86_form(x, 0x84, false, true, RAX, x86_register(RAX)); /* test al, al */
     uint8_t *leave = x86_jump_short_if(x, X86_E);
+    flags_clear(x, RETURN_ADDRESS);
     transfer(x, X86_LOAD);
     ret(x);
     x86_here_short(x, leave);
@@ -116,6 +167,7 @@ _Static_assert(sizeof(struct jit_jump) == 1 << 5, "make_jump");
 uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one)
 {
     struct x86 x = {at};
+    const uint8_t *flag_table = make_flag_table(&x);
     thunks->enter = x.at;
     make_enter(&x);
 
@@ -124,11 +176,12 @@ uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one)
     x86_op(&x, X86_STORE, RCX, x86_memory(RBP, HART(pc)));
     const uint8_t *exit_spill = x.at;
     transfer(&x, X86_STORE);
+    flags_collect(&x, 0, flag_table);
     const uint8_t *exit = x.at;
     make_exit(&x);
 
     thunks->one = x.at;
-    make_one(&x, one, exit);
+    make_one(&x, one, exit, flag_table);
     thunks->jump = x.at;
     make_jump(&x, exit_spill);
     return x.at + (-(uintptr_t)x.at & 15);
