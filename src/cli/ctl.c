@@ -230,8 +230,8 @@ const struct cli_command ctl_command = {
     .help = "send a command to a running guest's --control socket",
     .manual = "Sends one command to the machine whose --control socket PATH is, and prints the "
               "answer. A path with a slash may stand without unix:. The command help lists what "
-              "the machine knows. The exit status is 1 if the "
-              "machine refuses, 125 if it cannot be reached. Other QMP servers are understood too.",
+              "the machine knows. The exit status is 1 if the machine refuses, 125 if it cannot be "
+              "reached. Other QMP servers are understood too.",
     .options = &table,
     .run = run,
 };

@@ -78,26 +78,18 @@ static int dump_tree(struct run_options *options)
     return ok ? 0 : cli_fail(&err);
 }
 
-/* Where to find a channel that was made up, such as a pseudo-terminal. */
-static void announce(const char *option, const char *specification, const struct chardev *chardev)
-{
-    if (chardev && !strcmp(specification, "pty"))
-        log_info("%s is at %s", option, chardev_path(chardev));
-}
-
 /* From a paused machine to its end. */
 static int run_machine(struct machine *machine, const struct run_options *options)
 {
     struct error err;
     struct control *control = control_create(machine_loop(machine));
     control_add_machine(control, machine);
-    if (options->control && !control_listen(control, options->control, &err)) {
+    if ((options->trace && !trace_configure(options->trace, &err)) ||
+        (options->control && !control_listen(control, options->control, &err))) {
         control_destroy(control);
         return cli_fail(&err);
     }
     struct prompt *prompt = prompt_create(machine, control);
-    announce("--serial", options->config.serial, machine_serial(machine));
-    announce("--console", options->config.console, machine_console(machine));
     signals_attach(machine);
 
     struct stats stats = {.began = loop_now()};
@@ -116,8 +108,6 @@ static int run_machine(struct machine *machine, const struct run_options *option
 static int run_guest(struct run_options *options)
 {
     struct error err;
-    if (options->trace && !trace_configure(options->trace, &err))
-        return cli_fail(&err);
     if (options->dump_dtb)
         return dump_tree(options);
     if (!signals_init(&err))

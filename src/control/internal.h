@@ -30,8 +30,7 @@ struct control {
     _Atomic bool quit; /* the `quit` command ended the machine */
 };
 
-/* --- control.c ---------------------------------------------------------------------------------
- */
+/* --- control.c --- */
 
 const struct control_entry *control_find(const struct control *control, const char *name);
 bool control_run(const struct control_entry *entry, struct json_object *arguments,
@@ -40,8 +39,7 @@ bool control_run(const struct control_entry *entry, struct json_object *argument
 /* The version as the greeting and query-version give it. */
 struct json_object *control_version(void);
 
-/* --- session.c: the protocol of one connection, without its socket ------------------------------
- */
+/* --- session.c: the protocol of one connection, without its socket --- */
 
 struct control_session {
     struct control *control;
@@ -57,8 +55,7 @@ struct json_object *session_answer(struct control_session *session, struct json_
 /* The answer to bytes that are no message. */
 struct json_object *session_complain(const struct error *err);
 
-/* --- server.c ----------------------------------------------------------------------------------
- */
+/* --- server.c --- */
 
 struct control_server *server_create(struct control *control, const char *path, struct error *err);
 void server_destroy(struct control_server *server); /* accepts NULL */

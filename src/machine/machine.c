@@ -277,16 +277,6 @@ struct loop *machine_loop(struct machine *machine)
     return machine->loop;
 }
 
-struct chardev *machine_serial(struct machine *machine)
-{
-    return machine->serial;
-}
-
-struct chardev *machine_console(struct machine *machine)
-{
-    return machine->console;
-}
-
 struct chardev *machine_terminal(struct machine *machine)
 {
     const struct machine_config *config = &machine->config;

@@ -12,10 +12,7 @@ struct loop;
 /* The event loop that machine_run runs. */
 struct loop *machine_loop(struct machine *machine);
 
-/* The character channels of the serial port and the virtio console (NULL if there is none), and the
- * one of them that is on stdio, or NULL. */
-struct chardev *machine_serial(struct machine *machine);
-struct chardev *machine_console(struct machine *machine);
+/* The character channel of the serial port or the virtio console that is on stdio, or NULL. */
 struct chardev *machine_terminal(struct machine *machine);
 
 /* Instructions that one hart has retired. Any thread; approximate while running. */
