@@ -339,6 +339,33 @@ static void add_soc(struct tree *tree, struct machine *machine)
     tree_end(tree);
 }
 
+/* Which events the harts' counters can count, for firmware (OpenSBI's docs/pmu_support.md). */
+static void add_pmu(struct tree *tree)
+{
+    static const struct {
+        uint32_t event, counters; /* bits of mcountinhibit */
+    } events[] = {
+        {0x00001, 0x7f9}, /* cycles: the fixed counter or any programmable one */
+        {0x00002, 0x7fc}, /* instructions likewise */
+        {0x10019, 0x7f8}, /* data TLB, misses of loads */
+        {0x1001b, 0x7f8}, /* data TLB, misses of stores */
+        {0x10021, 0x7f8}, /* instruction TLB misses */
+    };
+    uint32_t selectors[3 * ARRAY_SIZE(events)], counters[3 * ARRAY_SIZE(events)];
+    for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+        selectors[3 * i] = events[i].event;
+        selectors[3 * i + 1] = 0;
+        selectors[3 * i + 2] = events[i].event;
+        counters[3 * i] = counters[3 * i + 1] = events[i].event;
+        counters[3 * i + 2] = events[i].counters;
+    }
+    tree_begin(tree, "pmu");
+    tree_string(tree, "compatible", "riscv,pmu");
+    tree_cells(tree, "riscv,event-to-mhpmevent", selectors, ARRAY_SIZE(selectors));
+    tree_cells(tree, "riscv,event-to-mhpmcounters", counters, ARRAY_SIZE(counters));
+    tree_end(tree);
+}
+
 static void add_syscon(struct tree *tree, const char *name, const char *compatible, uint32_t value)
 {
     tree_begin(tree, "%s", name);
@@ -365,6 +392,8 @@ bool fdt_build(struct machine *machine, void **blob, size_t *size, struct error 
     tree_end(&tree);
     add_memory(&tree, machine);
     add_cpus(&tree, machine);
+    if (!machine->builtin_sbi)
+        add_pmu(&tree);
     add_syscon(&tree, "poweroff", "syscon-poweroff", 0x5555);
     add_syscon(&tree, "reboot", "syscon-reboot", 0x7777);
     add_soc(&tree, machine);
