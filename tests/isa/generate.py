@@ -95,22 +95,19 @@ class Values:
         return self.rng.choice([self.integer(), self.number(SINGLE), self.number(HALF),
                                 0xfffffffe00000000 | self.number(SINGLE)])
 
-    def pool_word(self):
-        kind = self.rng.random()
-        if kind < 0.4:
-            return self.integer()
-        if kind < 0.6:
-            return self.number(DOUBLE)
-        if kind < 0.8:
-            return self.number(SINGLE) << 32 | self.number(SINGLE)
-        word = 0
-        for _ in range(4):
-            word = word << 16 | self.number(HALF)
-        return word
+    def pool(self):
+        """The page of values that loads find, by kind: POOL says where."""
+        words = [self.integer() for _ in range(128)]
+        words += [self.number(DOUBLE) for _ in range(128)]
+        words += [self.packed(SINGLE, 32) for _ in range(128)]
+        words += [self.packed(HALF, 16) for _ in range(128)]
+        return words
+
+    def packed(self, form, width):
+        return sum(self.number(form) << shift for shift in range(0, 64, width))
 
 
-def signed(value, bits):
-    return (value & (1 << bits) - 1) - (value >> bits - 1 & 1 << bits)
+POOL = {"x": (0x000, "ld"), "d": (0x400, "fld"), "s": (0x800, "flw"), "h": (0xc00, "flh")}
 
 
 def encode_i(match, rd, rs1, immediate):
@@ -193,7 +190,7 @@ class Sequence:
             x[register] = rng.choice([scratch, other]) + rng.randrange(0, 0x3000)
         x[2] = scratch + rng.choice([0x400, 0x800, 0x1100, 0xfc0, 0xff8, 0x1f00, 0x401])
         x[8] = scratch + rng.choice([0x800, 0xfe0, 0x1000, 0x1fa0, rng.randrange(0x2000)])
-        x[9] = scratch + READ_ONLY + rng.choice([0, 0x800, 0x800, 0x700, 0xf80])
+        x[9] = scratch + READ_ONLY + rng.choice([0x800] * 6 + [0, 0xf80])
         x[30] = scratch + rng.choice([0x800, 0x1000, 0x1800, 0xffc, rng.randrange(0x2000)])
         self.x = x
         self.f = [values.float_register() for _ in range(32)]
@@ -271,7 +268,14 @@ class Sequence:
         self.emit(self.fill(self.rng.choice(INTEGER)))
 
     def float(self):
-        self.emit(self.fill(self.rng.choice(FLOATS)))
+        row = self.rng.choice(FLOATS)
+        bits = self.fill(row)
+        # Arithmetic on arithmetic soon knows nothing but NaNs and infinities.
+        for field in (row.format.rs1, row.format.rs2, row.format.rs3):
+            if field != "NONE" and self.rng.random() < 0.4:
+                kind = row.name.rsplit("_", 1)[1]
+                self.refresh(kind if kind in POOL else "d", instructions.register(field, bits))
+        self.emit(bits)
 
     def short(self):
         row = self.rng.choice(SHORT)
@@ -288,11 +292,16 @@ class Sequence:
             bits &= ~(7 << 20) if row in LOADS else ~(7 << 7)  # the low bits of the offset
         self.emit(bits)
 
-    def refresh(self):
-        """Special values again, for what arithmetic has made dull."""
-        row = FULL[self.rng.choice(["ld", "ld", "lw", "fld", "flw", "flh", "fld"])]
-        bits = instructions.set_register("RS1", self.fill(row), 9)
-        self.emit(bits & ~(1 << 31 | 7 << 20))
+    def refresh(self, kind=None, register=None):
+        """A special value again, into a register of that kind or any."""
+        kind = kind or self.rng.choice("xxdsh")
+        start, mnemonic = POOL[kind]
+        if register is None or kind == "x":
+            register = self.rng.randrange(32) if kind != "x" else self.destination()
+        place = start + self.rng.randrange(0, 0x400, {"x": 8, "d": 8, "s": 4, "h": 2}[kind])
+        offset = place - (self.x[9] - SCRATCH_ALIAS[self.mode] - READ_ONLY)
+        if -2048 <= offset < 2048:
+            self.emit(encode_i(FULL[mnemonic].match, register, 9, offset))
 
     def address(self, alignment, writable=False):
         """x29 = an address; aligned, but for few."""
@@ -479,17 +488,17 @@ class Sequence:
 
     # --- what goes into the image ---
 
-    def words(self, number, code_address, end_offset):
+    def words(self, number, code_address, stop):
         alias = CODE_ALIAS[self.mode]
         satp = self.paging << 60 | (CODE + PAGING_ROOT[self.paging]) >> 12
         words = self.x[1:] + [self.status] + self.f + [
-            self.fcsr, satp, code_address + alias, code_address + alias + end_offset,
-            alias % 2**64, self.envcfg[0], self.envcfg[1], number]
-        return struct.pack("<72Q", *words)
+            self.fcsr, satp, code_address + alias, code_address + alias + self.size,
+            alias % 2**64, self.envcfg[0], self.envcfg[1], number,
+            code_address + alias + (self.size if stop is None else self.code[stop][0])]
+        return struct.pack("<73Q", *words)
 
     def code_bytes(self, stop=None):
-        """The code up to the instruction `stop`, which becomes the end. What lies behind stays:
-        jumps may go there, and meet the end of the whole."""
+        """The code, with an ebreak for the instruction `stop` and at the end."""
         data = bytearray()
         for index, (_, bits, length) in enumerate(self.code):
             if index == stop:
@@ -556,16 +565,14 @@ def image(sequences, pool_seed, full):
     list is its number. A sequence keeps its place in the page from its first image."""
     values = Values(random.Random(pool_seed))
     records = bytearray(struct.pack("<2Q", len(sequences), full).ljust(4096, b"\0"))
-    for _ in range(512):
-        records += struct.pack("<Q", values.pool_word())
+    records += struct.pack("<512Q", *values.pool())
     code = bytearray(page_tables())
     for number, (sequence, stop) in enumerate(sequences):
         if sequence.place is None:
             code += bytes(-len(code) % 16)
             sequence.place = len(code) % 4096
         code += bytes((sequence.place - len(code)) % 4096)
-        end = sequence.code[stop][0] if stop is not None else sequence.size
-        records += sequence.words(number, CODE + len(code), end)
+        records += sequence.words(number, CODE + len(code), stop)
         code += sequence.code_bytes(stop)
     if CODE + len(code) > CODE_LIMIT:
         raise ValueError("too many sequences for one image")

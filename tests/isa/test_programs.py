@@ -32,7 +32,9 @@ class Programs(unittest.TestCase):
     def check(self, source):
         build = machines.Build("programs")
         image = build.link(source.stem, [source])
-        machines.compare(machines.run_all(image), OWN.get(source.stem, ()))
+        problems = machines.problems_of(machines.run_all(image), OWN.get(source.stem, ()))
+        if problems:
+            self.fail("\n".join(problems))
 
 
 def add(source):

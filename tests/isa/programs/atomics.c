@@ -30,22 +30,27 @@ static void operations(void)
         const char *name;
         code *code;
     } cases[] = {
-        {"amoswap.w", swap_w}, {"amoadd.w", add_w},   {"amoxor.w", xor_w},
-        {"amoand.w", and_w},   {"amoor.w", or_w},     {"amomin.w", min_w},
-        {"amomax.w", max_w},   {"amominu.w", minu_w}, {"amomaxu.w", maxu_w},
-        {"amoswap.d", swap_d}, {"amoadd.d", add_d},   {"amoxor.d", xor_d},
-        {"amoand.d", and_d},   {"amoor.d", or_d},     {"amomin.d", min_d},
-        {"amomax.d", max_d},   {"amominu.d", minu_d}, {"amomaxu.d", maxu_d},
+        {"amoswap.w", swap_w}, {"amoadd.w", add_w},   {"amoxor.w", xor_w}, {"amoand.w", and_w},
+        {"amoor.w", or_w},     {"amomin.w", min_w},   {"amomax.w", max_w}, {"amominu.w", minu_w},
+        {"amomaxu.w", maxu_w}, {"amoswap.d", swap_d}, {"amoadd.d", add_d}, {"amoxor.d", xor_d},
+        {"amoand.d", and_d},   {"amoor.d", or_d},     {"amomin.d", min_d}, {"amomax.d", max_d},
+        {"amominu.d", minu_d}, {"amomaxu.d", maxu_d},
     };
-    static const uint64_t values[] = {0,          1,          0x7fffffff,         0x80000000,
-                                      0xffffffff, 0x100000000, 0x7fffffffffffffff, 0x8000000000000000,
-                                      ~0UL,       0x123456789abcdef0};
+    static const uint64_t values[] = {0,
+                                      1,
+                                      0x7fffffff,
+                                      0x80000000,
+                                      0xffffffff,
+                                      0x100000000,
+                                      0x7fffffffffffffff,
+                                      0x8000000000000000,
+                                      ~0UL,
+                                      0x123456789abcdef0};
 
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (unsigned v = 0; v < 100; v++) {
             words[0] = values[v / 10];
-            struct outcome outcome =
-                run(MODE_M, cases[i].code, (uint64_t)words, values[v % 10]);
+            struct outcome outcome = run(MODE_M, cases[i].code, (uint64_t)words, values[v % 10]);
             value(label(cases[i].name, " old ", v), outcome.a0);
             value(label(cases[i].name, " new ", v), words[0]);
         }
@@ -80,8 +85,8 @@ CODE(cas_fault, "li a2, 0\namocas.d a2, a1, (a0)")
 
 static void compare_and_swap(void)
 {
-    static const uint64_t values[] = {0, 0xffffffff, 0xffffffff00000000, 0x80000000,
-                                      0xffffffff80000000, 0x123456789abcdef0};
+    static const uint64_t values[] = {0,          0xffffffff,         0xffffffff00000000,
+                                      0x80000000, 0xffffffff80000000, 0x123456789abcdef0};
 
     for (unsigned v = 0; v < 36; v++) {
         words[0] = values[v / 6];

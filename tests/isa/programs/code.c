@@ -104,7 +104,8 @@ static uint32_t branch(unsigned funct, int offset)
 
 static void distances(void)
 {
-    static const int jumps[] = {4, 8, 2048, 4094, 4096, -4, -2048, -4096, 0xffffe, 0x80000, -0x100000};
+    static const int jumps[] = {4,     8,     2048,    4094,    4096,     -4,
+                                -2048, -4096, 0xffffe, 0x80000, -0x100000};
     static const int branches[] = {4, 8, 1024, 2046, 2048, 4094, -4, -1024, -2048, -4096};
     const uint64_t from = FAR + 0x100000;
 

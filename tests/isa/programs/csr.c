@@ -1,4 +1,5 @@
-/* CSRs: which exist for whom, what they keep of ones and zeros, what they hide behind enable bits. */
+/* CSRs: which exist for whom, what they keep of ones and zeros, what they hide behind enable bits.
+ */
 #include "runtime.h"
 
 /* A csrr or csrw of any number, made in memory. */
@@ -13,26 +14,41 @@ static code *make(unsigned number, bool write)
     return (code *)made;
 }
 
-/* The numbers that our extensions define, and some that nothing does: a line for each group. QEMU has
- * others (debug triggers, for one) and counters only up to hpmcounter18, so these are left out. */
+/* The numbers that our extensions define, and some that nothing does: a line for each group. QEMU
+ * has others (debug triggers, for one) and counters only up to hpmcounter18, so these are left out.
+ */
 static const struct {
     const char *name;
     unsigned first, last;
 } groups[] = {
-    {"float", 0x001, 0x003},        {"supervisor", 0x100, 0x106},
-    {"senvcfg", 0x10a, 0x10a},      {"sstateen", 0x10c, 0x10f},
-    {"supervisor trap", 0x140, 0x144}, {"stimecmp", 0x14d, 0x14d},
-    {"satp", 0x180, 0x180},         {"machine", 0x300, 0x306},
-    {"menvcfg", 0x30a, 0x30a},      {"mstateen", 0x30c, 0x30f},
-    {"mcountinhibit", 0x320, 0x320}, {"events", 0x323, 0x33f},
-    {"machine trap", 0x340, 0x344}, {"pmpcfg", 0x3a0, 0x3a3},
-    {"pmpaddr", 0x3b0, 0x3bf},      {"machine counters", 0xb00, 0xb12},
-    {"counters", 0xc00, 0xc12},     {"scountovf", 0xda0, 0xda0},
-    {"identity", 0xf11, 0xf15},     {"reserved 0x0", 0x005, 0x007},
-    {"reserved 0x5", 0x5a0, 0x5a7}, {"custom 0x8", 0x800, 0x80f},
-    {"custom 0xc", 0xcc0, 0xccf},   {"hypervisor", 0x600, 0x607},
-    {"vs", 0x200, 0x205},           {"high halves", 0xb80, 0xb9f},
-    {"high counters", 0xc80, 0xc9f}, {"user trap", 0x040, 0x044},
+    {"float", 0x001, 0x003},
+    {"supervisor", 0x100, 0x106},
+    {"senvcfg", 0x10a, 0x10a},
+    {"sstateen", 0x10c, 0x10f},
+    {"supervisor trap", 0x140, 0x144},
+    {"stimecmp", 0x14d, 0x14d},
+    {"satp", 0x180, 0x180},
+    {"machine", 0x300, 0x306},
+    {"menvcfg", 0x30a, 0x30a},
+    {"mstateen", 0x30c, 0x30f},
+    {"mcountinhibit", 0x320, 0x320},
+    {"events", 0x323, 0x33f},
+    {"machine trap", 0x340, 0x344},
+    {"pmpcfg", 0x3a0, 0x3a3},
+    {"pmpaddr", 0x3b0, 0x3bf},
+    {"machine counters", 0xb00, 0xb12},
+    {"counters", 0xc00, 0xc12},
+    {"scountovf", 0xda0, 0xda0},
+    {"identity", 0xf11, 0xf15},
+    {"reserved 0x0", 0x005, 0x007},
+    {"reserved 0x5", 0x5a0, 0x5a7},
+    {"custom 0x8", 0x800, 0x80f},
+    {"custom 0xc", 0xcc0, 0xccf},
+    {"hypervisor", 0x600, 0x607},
+    {"vs", 0x200, 0x205},
+    {"high halves", 0xb80, 0xb9f},
+    {"high counters", 0xc80, 0xc9f},
+    {"user trap", 0x040, 0x044},
 };
 
 static void existence(void)
@@ -66,9 +82,9 @@ static void existence(void)
         csr_write(name, 0x5a5a5a5a5a5a5a5aUL);                                                     \
         uint64_t pattern = csr_read(name);                                                         \
         csr_write(name, before);                                                                   \
-        value(name " of ones", ones & (mask));                                                     \
-        value(name " of zeros", zeros & (mask));                                                   \
-        value(name " of a pattern", pattern & (mask));                                             \
+        value(name " of ones", ones &(mask));                                                      \
+        value(name " of zeros", zeros &(mask));                                                    \
+        value(name " of a pattern", pattern &(mask));                                              \
     } while (0)
 
 static void storage(void)
@@ -135,8 +151,7 @@ static void interrupt_bits(void)
         csr_write("mip", 0);
         value(label("mip of zeros, delegated ", "", delegated), csr_read("mip") & 0xb3bUL);
         csr_write("sip", ~0UL);
-        value(label("mip after sip of ones, delegated ", "", delegated),
-              csr_read("mip") & 0xb3bUL);
+        value(label("mip after sip of ones, delegated ", "", delegated), csr_read("mip") & 0xb3bUL);
         csr_write("mip", 0);
     }
     csr_write("mideleg", 0);
@@ -153,8 +168,8 @@ CODE(swap_nowhere, "csrrw x0, stval, a1\ncsrr a1, stval")
 
 static void instructions(void)
 {
-    static code *const list[] = {swap,          set,             clear,     swap_immediate,
-                                 set_immediate, clear_immediate, swap_same, swap_nowhere};
+    static code *const list[] = {
+        swap, set, clear, swap_immediate, set_immediate, clear_immediate, swap_same, swap_nowhere};
     for (unsigned i = 0; i < sizeof list / sizeof list[0]; i++)
         for (unsigned mode = MODE_S; mode <= MODE_M; mode += 2) {
             csr_write("stval", 0xff00ff00ff00ff00UL);

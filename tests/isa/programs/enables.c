@@ -12,8 +12,8 @@ CODE(zero, "cbo.zero (a0)")
 static const struct {
     const char *name;
     code *code;
-} operations[] = {{"cbo.inval", inval}, {"cbo.clean", clean}, {"cbo.flush", flush},
-                  {"cbo.zero", zero}};
+} operations[] = {
+    {"cbo.inval", inval}, {"cbo.clean", clean}, {"cbo.flush", flush}, {"cbo.zero", zero}};
 
 static void permissions(void)
 {
@@ -30,8 +30,7 @@ static void permissions(void)
                 for (unsigned mode = MODE_U; mode <= MODE_M; mode++) {
                     if (mode == 2)
                         continue;
-                    struct outcome outcome =
-                        run(mode, operations[i].code, (uint64_t)block + 8, 0);
+                    struct outcome outcome = run(mode, operations[i].code, (uint64_t)block + 8, 0);
                     allowed |= outcome.cause << (8 * mode);
                 }
                 value(label(operations[i].name, " causes by mode ", machine * 100 + supervisor),
@@ -88,8 +87,8 @@ static void counter_access(void)
     static const struct {
         const char *name;
         code *code;
-    } counters[] = {{"cycle", cycle}, {"time", time}, {"instret", instret},
-                    {"hpmcounter3", counter3}};
+    } counters[] = {
+        {"cycle", cycle}, {"time", time}, {"instret", instret}, {"hpmcounter3", counter3}};
 
     for (unsigned machine = 0; machine < 16; machine++)
         for (unsigned supervisor = 0; supervisor < 16; supervisor++) {

@@ -52,8 +52,8 @@ static void try_all(const char *name, uint64_t address)
     static const struct {
         const char *name;
         code *code;
-    } accesses[] = {{" load ", load}, {" store ", store}, {" amo ", amo}, {" lr ", reserve},
-                    {" jump ", jump}};
+    } accesses[] = {
+        {" load ", load}, {" store ", store}, {" amo ", amo}, {" lr ", reserve}, {" jump ", jump}};
     const char *text;
 
     for (unsigned i = 0; i < sizeof accesses / sizeof accesses[0]; i++)
@@ -79,12 +79,13 @@ static void permissions(unsigned levels)
             paging_map(address, target_page & ~(size - 1), pte, level);
             fence_translation();
             reset_target();
-            text = label(levels_name(levels), level == 0   ? " level 0 flags "
-                                                          : level == 1 ? " level 1 flags "
-                                                          : level == 2 ? " level 2 flags "
-                                                          : level == 3 ? " level 3 flags "
-                                                                       : " level 4 flags ",
-                                     flags);
+            text = label(levels_name(levels),
+                         level == 0   ? " level 0 flags "
+                         : level == 1 ? " level 1 flags "
+                         : level == 2 ? " level 2 flags "
+                         : level == 3 ? " level 3 flags "
+                                      : " level 4 flags ",
+                         flags);
             try_all(text, inside);
         }
         *paging_entry(address, level) = 0;
@@ -213,8 +214,8 @@ static void accessed_and_dirty(unsigned levels)
     static const struct {
         const char *name;
         code *code;
-    } accesses[] = {{" load ", load}, {" store ", store}, {" amo ", amo}, {" lr ", reserve},
-                    {" jump ", jump}};
+    } accesses[] = {
+        {" load ", load}, {" store ", store}, {" amo ", amo}, {" lr ", reserve}, {" jump ", jump}};
     const char *text;
 
     for (unsigned update = 0; update < 2; update++) {
@@ -227,9 +228,9 @@ static void accessed_and_dirty(unsigned levels)
                 for (unsigned i = 0; i < 5; i++) {
                     uint64_t address = probe_address(levels, level);
                     uint64_t size = 0x1000UL << (9 * level);
-                    uint64_t *entry = paging_map(
-                        address, target_page & ~(size - 1),
-                        PTE_V | PTE_R | PTE_W | PTE_X | (uint64_t)state << 6, level);
+                    uint64_t *entry =
+                        paging_map(address, target_page & ~(size - 1),
+                                   PTE_V | PTE_R | PTE_W | PTE_X | (uint64_t)state << 6, level);
                     reset_target();
                     fence_translation();
                     text = label(levels_name(levels), update ? " Svadu" : " Svade",
@@ -411,10 +412,9 @@ static void boundaries(unsigned levels)
             fence_translation();
             for (unsigned offset = 0xff8; offset <= 0x1000; offset++) {
                 text = label(levels_name(levels), " across, ",
-                                   first * 10 + second + 100 * (offset - 0xff8));
+                             first * 10 + second + 100 * (offset - 0xff8));
                 try(label(text, " load ", 0), MODE_S, load, address + offset, 0);
-                try(label(text, " store ", 0), MODE_S, store, address + offset,
-                    0x1112131415161718);
+                try(label(text, " store ", 0), MODE_S, store, address + offset, 0x1112131415161718);
                 value(label(text, " low ", 0), target[511]);
                 value(label(text, " high ", 0), target[512]);
             }

@@ -1,5 +1,5 @@
-/* Exceptions without translation: each cause, from each mode, with what it leaves in mepc, mtval and
- * mstatus; mret and sret; the TSR, TVM and TW traps. */
+/* Exceptions without translation: each cause, from each mode, with what it leaves in mepc, mtval
+ * and mstatus; mret and sret; the TSR, TVM and TW traps. */
 #include "runtime.h"
 
 /* In no RAM and no device of either machine. */
@@ -13,9 +13,9 @@ CODE(code_ones, ".4byte 0xffffffff")
 CODE(code_reserved_add, ".4byte 0x02a5b533 | 0x7c000000")
 CODE(code_reserved_c, ".2byte 0x2001") /* c.addiw x0 */
 CODE(code_reserved_c_lui, ".2byte 0x6501")
-CODE(code_reserved_load, ".4byte 0x00057503") /* funct3 7 */
+CODE(code_reserved_load, ".4byte 0x00057503")                        /* funct3 7 */
 CODE(code_reserved_rounding, ".4byte 0x00b57553 & ~0x7000 | 0x5000") /* fadd.s with rm 5 */
-CODE(code_dynamic_rounding, "fsrmi 6\n.4byte 0x00b57553") /* fadd.s, dyn */
+CODE(code_dynamic_rounding, "fsrmi 6\n.4byte 0x00b57553")            /* fadd.s, dyn */
 CODE(code_csr_missing, "csrr a0, 0x7c0")
 CODE(code_csr_read_only, "csrw mhartid, a0")
 CODE(code_csr_read_only_set, "csrrs a0, mhartid, x0")
@@ -93,11 +93,16 @@ static void access_faults(void)
         const char *name;
         code *code;
     } cases[] = {
-        {"lb", code_lb},           {"ld", code_ld},
-        {"lw misaligned", code_lw3}, {"sd", code_sd},
-        {"sh misaligned", code_sh}, {"fld", code_fld},
-        {"fsw", code_fsw},         {"lr", code_lr},
-        {"amoadd", code_amo},      {"amocas", code_amocas},
+        {"lb", code_lb},
+        {"ld", code_ld},
+        {"lw misaligned", code_lw3},
+        {"sd", code_sd},
+        {"sh misaligned", code_sh},
+        {"fld", code_fld},
+        {"fsw", code_fsw},
+        {"lr", code_lr},
+        {"amoadd", code_amo},
+        {"amocas", code_amocas},
         {"prefetch", code_prefetch},
         {"jump", code_jump},
     };
@@ -150,8 +155,8 @@ static void jumps(void)
 /* What mret and sret do to mstatus, seen in the trap that follows, and where they go. */
 static void returns(void)
 {
-    const uint64_t bits = MSTATUS_MPIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_MPRV | MSTATUS_SUM |
-                          MSTATUS_MXR;
+    const uint64_t bits =
+        MSTATUS_MPIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_MPRV | MSTATUS_SUM | MSTATUS_MXR;
 
     for (unsigned mode = MODE_U; mode <= MODE_M; mode++) {
         if (mode == 2)
@@ -168,7 +173,8 @@ static void returns(void)
                 if (mode == 2)
                     continue;
                 csr_clear("mstatus", bits | MSTATUS_TSR);
-                csr_set("mstatus", (tsr ? MSTATUS_TSR : 0) | (spp ? MSTATUS_SPP | MSTATUS_SPIE : 0));
+                csr_set("mstatus",
+                        (tsr ? MSTATUS_TSR : 0) | (spp ? MSTATUS_SPP | MSTATUS_SPIE : 0));
                 csr_write("sepc", code_nothing);
                 /* mret itself clears nothing of S-mode's. */
                 try(label("sret, tsr and spp ", tsr ? "set, in mode " : "clear, in mode ",
@@ -199,9 +205,12 @@ static void virtualisation_traps(void)
     static const struct {
         const char *name;
         code *code;
-    } cases[] = {{" sfence.vma ", code_sfence},       {" sinval.vma ", code_sinval},
-                 {" sfence.w.inval ", code_sfence_w_inval}, {" satp ", code_satp},
-                 {" satp write ", code_satp_write},   {" sstatus ", code_sstatus}};
+    } cases[] = {{" sfence.vma ", code_sfence},
+                 {" sinval.vma ", code_sinval},
+                 {" sfence.w.inval ", code_sfence_w_inval},
+                 {" satp ", code_satp},
+                 {" satp write ", code_satp_write},
+                 {" sstatus ", code_sstatus}};
 
     for (unsigned b = 0; b < 3; b++)
         for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -244,8 +253,8 @@ static void float_state(void)
     static const struct {
         const char *name;
         code *code;
-    } cases[] = {{"fadd.d", code_fadd}, {"fmv.x.w", code_fmv}, {"flh", code_flh},
-                 {"fsd", code_fsd},     {"fcsr", code_fcsr},   {"frm", code_frm_write},
+    } cases[] = {{"fadd.d", code_fadd},    {"fmv.x.w", code_fmv}, {"flh", code_flh},
+                 {"fsd", code_fsd},        {"fcsr", code_fcsr},   {"frm", code_frm_write},
                  {"fmadd.s", code_fadd_s}, {"c.fld", code_c_fld}};
     uint64_t base = (uint64_t)words;
 

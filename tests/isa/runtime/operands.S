@@ -1,6 +1,6 @@
 # Runs each instruction of a generated list over a grid of operands, in each rounding mode if it
-# rounds, and prints one line each: a hash over results and flags, or every result (ONLY is the
-# index of the one instruction then).
+# rounds, and prints one line each: a hash over results and flags. With ONLY (an index into the list)
+# and MODE, a line for each first operand; with FIRST (an index into the grid), every single result.
 #
 # The routine of an instruction takes a0 and a1, or fa0, fa1 and fa2 loaded from the same words, and
 # leaves its result in a0 or fa0.
@@ -28,11 +28,18 @@ main:
 next_entry:
     la t0, entries_end
     bgeu s0, t0, done
+#ifdef ONLY
+    li s1, MODE
+#else
     li s1, 0
+#endif
 next_mode:
     li s5, 0xcbf29ce484222325
     ld s6, ENTRY_END(s0)
     ld s2, ENTRY_FIRST(s0)
+#ifdef FIRST
+    addi s2, s2, FIRST * 8
+#endif
 first_operand:
     ld s3, ENTRY_FIRST(s0)
 second_operand:
@@ -49,7 +56,7 @@ third_operand:
     jalr t1
     fmv.x.d a1, fa0
     frflags a2
-#ifdef ONLY
+#ifdef FIRST
     call print_result
 #else
     li t0, 0x100000001b3
@@ -68,31 +75,33 @@ third_operand:
     bltu s4, s6, third_operand
 2:  addi s3, s3, 8
     bltu s3, s6, second_operand
-1:  addi s2, s2, 8
-    bltu s2, s6, first_operand
-
-#ifndef ONLY
-    call print_name
-    mv a0, s5
-    call print_hex
-    li a0, '\n'
-    call print_char
+1:
+#ifdef FIRST
+    j done
 #endif
+#ifdef ONLY
+    call print_hashed
+    li s5, 0xcbf29ce484222325
+#endif
+    addi s2, s2, 8
+    bltu s2, s6, first_operand
+#ifdef ONLY
+    j done
+#endif
+    call print_hashed
     ld t0, ENTRY_ROUNDS(s0)
     beqz t0, 1f
     addi s1, s1, 1
     li t0, 5
     bltu s1, t0, next_mode
 1:
-#ifndef ONLY
     addi s0, s0, ENTRY_SIZE
     j next_entry
-#endif
 done:
     li a0, 0
     j finish
 
-# "name rounding:"
+# "name rounding", and the first operand's index.
 print_name:
     mv s9, ra
     ld a0, ENTRY_NAME(s0)
@@ -101,10 +110,24 @@ print_name:
     call print_char
     addi a0, s1, '0'
     call print_char
-#ifndef ONLY
-    call print_colon
+#ifdef ONLY
+    ld t0, ENTRY_FIRST(s0)
+    sub a0, s2, t0
+    srli a0, a0, 3
+    call print_spaced
 #endif
     jr s9
+
+# "name rounding: hash"
+print_hashed:
+    mv s10, ra
+    call print_name
+    call print_colon
+    mv a0, s5
+    call print_hex
+    li a0, '\n'
+    call print_char
+    jr s10
 
 print_colon:
     mv s11, ra
@@ -115,7 +138,7 @@ print_colon:
     jr s11
 
 #ifdef ONLY
-# "name rounding operands: a0 fa0 fflags"
+# "name rounding index operands: a0 fa0 fflags"
 print_result:
     mv s10, ra
     addi sp, sp, -32

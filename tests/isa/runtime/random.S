@@ -19,7 +19,8 @@
     .equ RECORD_MENVCFG, 552
     .equ RECORD_SENVCFG, 560
     .equ RECORD_NUMBER, 568
-    .equ RECORD_SIZE, 576
+    .equ RECORD_STOP, 576       # where to stop before the end
+    .equ RECORD_SIZE, 584
 
     .equ SCRATCH, 0x82000000
     .equ SCRATCH_SIZE, 8192
@@ -139,6 +140,8 @@ trap:
 
     ld t0, RECORD_END(s1)
     beq t0, s2, sequence_end
+    ld t0, RECORD_STOP(s1)
+    beq t0, s2, sequence_end
     # A fetch that faults ends the sequence: there is nothing to step over.
     li s5, 1
     beq s3, s5, 1f
@@ -211,6 +214,9 @@ sequence_end:
     li a2, SCRATCH
     li a3, SCRATCH + SCRATCH_SIZE
     call print_hash
+    ld t0, RECORD_ENTRY(s1)
+    sub a0, s2, t0
+    call print_value
     call print_newline
 
 sequence_printed:
@@ -343,7 +349,7 @@ print_trap:
 
     .section .rodata
 text_hashes:
-    .asciz ": x, f, fcsr, traps, their hash, memory"
+    .asciz ": x, f, fcsr, traps, their hash, memory, end"
 text_x:
     .asciz " x "
 text_f:

@@ -56,8 +56,7 @@ void report(const char *name, const struct outcome *o)
     if (supervisor_outcome.taken) {
         print(", before in S-mode: cause epc tval status vector");
         print_values((uint64_t[]){supervisor_outcome.cause, supervisor_outcome.epc,
-                                  supervisor_outcome.tval,
-                                  supervisor_outcome.status & STATUS_SHOWN,
+                                  supervisor_outcome.tval, supervisor_outcome.status & STATUS_SHOWN,
                                   supervisor_outcome.vector},
                      5);
     }

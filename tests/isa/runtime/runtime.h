@@ -43,8 +43,8 @@ void print_char(char c);
 void print_hex(uint64_t value);
 _Noreturn void finish(unsigned status);
 
-/* Runs code with a0 and a1 until a trap reaches M-mode. With page tables on (paging_on), U-mode code
- * runs at its alias. */
+/* Runs code with a0 and a1 until a trap reaches M-mode. With page tables on (paging_on), U-mode
+ * code runs at its alias. */
 struct outcome run(enum mode mode, code *code, uint64_t a0, uint64_t a1);
 
 /* Prints "name: cause epc tval status a0", epc relative to the code, and the trap that S-mode saw
@@ -72,8 +72,8 @@ enum pte {
     PTE_A = 64,
     PTE_D = 128,
 };
-#define PTE_N     (1UL << 63)
-#define PTE_PBMT  (3UL << 61)
+#define PTE_N    (1UL << 63)
+#define PTE_PBMT (3UL << 61)
 
 /* Begins new page tables with 3, 4 or 5 levels: RAM appears where it is for S-mode, and at
  * USER_ALIAS for U-mode; the UART for S-mode. */
