@@ -179,6 +179,7 @@ static void add_cpus(struct tree *tree, struct machine *machine)
         tree_string(tree, "compatible", "riscv");
         add_isa(tree, &machine->extensions);
         tree_begin(tree, "interrupt-controller");
+        tree_u32(tree, "#address-cells", 0);
         tree_u32(tree, "#interrupt-cells", 1);
         tree_flag(tree, "interrupt-controller");
         tree_string(tree, "compatible", "riscv,cpu-intc");
