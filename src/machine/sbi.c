@@ -125,8 +125,11 @@ static struct sbi_result set_timer(struct cpu *cpu, const uint64_t *args)
     if (hart_csr_write(cpu->hart, CSR_STIMECMP, args[0]))
         return done();
     bool due = clock_ticks(&machine->clock) >= args[0];
-    loop_set_timer(cpu->sbi_timer, due ? UINT64_MAX : clock_deadline(&machine->clock, args[0]));
+    /* Set last: a near deadline may pass, and raise the interrupt, before this returns. */
+    loop_set_timer(cpu->sbi_timer, UINT64_MAX);
     hart_set_interrupt(cpu->hart, INTERRUPT_STI, due);
+    if (!due)
+        loop_set_timer(cpu->sbi_timer, clock_deadline(&machine->clock, args[0]));
     return done();
 }
 
