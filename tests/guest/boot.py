@@ -123,7 +123,7 @@ class FourHarts(_Machine, GuestTest):
 
 class Ending(GuestTest):
     def test_status_of_the_command(self):
-        for status in (0, 1, 42, 255):
+        for status in (42, 255):
             with self.subTest(status=status):
                 guest = self.boot("--memory", "512M")
                 self.assertEqual(guest.leave(status), status)
