@@ -234,7 +234,9 @@ class Sequence:
         width = 8 * row.length
         while True:
             bits = self.rng.getrandbits(width) & ~row.mask | row.match
-            if not self.writes_protected(row, bits) and not any(special.matches(bits) for special in row.special):
+            # Not the encoding of a more special row: that one may do something else.
+            if not self.writes_protected(row, bits) \
+                    and not any(special.matches(bits) for special in row.special):
                 break
         if row.format.rm == "RM":
             kind = self.rng.random()

@@ -25,36 +25,40 @@ class Random(unittest.TestCase):
         count = sum(len(sequence.code) for sequence in sequences)
         results = self.run_image(build, "all", [(sequence, None) for sequence in sequences],
                                  seed, full=False)
-        bad = [result for result in results[1:]
-               if result.lines != results[0].lines or result.status != results[0].status]
-        if not bad and results[0].status == 0 and len(results[0].lines) == SEQUENCES:
+        bad = machines.worst(results)
+        if bad.lines == results[0].lines and len(bad.lines) == SEQUENCES \
+                and all(result.status == 0 for result in results):
             return
-        theirs, ours = (machines.group(result.lines) for result in (results[0], (bad or results)[-1]))
-        differing = [sequence for sequence in sequences
-                     if theirs.get(f"{sequence.number:016x}") != ours.get(f"{sequence.number:016x}")]
+        theirs, ours = (machines.group(result.lines) for result in (results[0], bad))
+        names = [f"{sequence.number:016x}" for sequence in sequences]
+        differing = [sequence for sequence, name in zip(sequences, names)
+                     if theirs.get(name) != ours.get(name)]
         text = f"SEED={machines.SEED}: {len(differing)} of {len(sequences)} sequences " \
                f"({count} instructions) differ; " + ", ".join(
                    f"{result.machine} ended with {result.status}" for result in results)
         if any(result.status is None for result in results):
-            self.fail(f"{text}; out of time after {len(results[-1].lines)} sequences")
+            self.fail(f"{text}; out of time after {len(bad.lines)} sequences")
         for sequence in differing[:int(os.environ.get("REPORTS", "4"))]:
             text += "\n" + self.explain(build, sequence, seed)
         self.fail(text)
 
     def run_image(self, build, name, sequences, seed, full):
         records, code = generate.image(sequences, seed, full)
-        build.path(name + ".records").write_bytes(records)
-        build.path(name + ".code").write_bytes(code)
-        image = build.link(name, [machines.HERE / "runtime" / "random.S"], [
-            f'RECORDS_FILE="{build.path(name + ".records")}"', f'CODE_FILE="{build.path(name + ".code")}"'])
-        return machines.run_all(image, timeout=60)
+        defines = []
+        for part, data in (("RECORDS", records), ("CODE", code)):
+            path = build.path(f"{name}.{part.lower()}")
+            path.write_bytes(data)
+            defines.append(f'{part}_FILE="{path}"')
+        image = build.link(name, [machines.HERE / "runtime" / "random.S"], defines)
+        return machines.run_all(image, timeout=120)
 
     def explain(self, build, sequence, seed):
         """Names the first instruction after which the machines differ."""
         stops = list(range(len(sequence.code))) + [None]
         results = self.run_image(build, "steps", [(sequence, stop) for stop in stops], seed,
                                  full=False)
-        theirs, ours = (machines.group(result.lines) for result in (results[0], results[-1]))
+        theirs, ours = (machines.group(result.lines)
+                        for result in (results[0], machines.worst(results)))
         for index, stop in enumerate(stops):
             name = f"{index:016x}"
             end = sequence.size if stop is None else sequence.code[stop][0]
@@ -78,7 +82,7 @@ class Random(unittest.TestCase):
         for offset, bits, length in sequence.code[max(index - 3, 0):index]:
             text += f"    {offset:5x}: {bits:0{2 * length}x}  {disassemble(bits, length)}\n"
         text += self.operands(last, results)
-        return text + "\n".join(machines.differences(results[0], results[-1]))
+        return text + "\n".join(machines.differences(results[0], machines.worst(results)))
 
     def operands(self, instruction, results):
         """The registers that the encoding may name, before the instruction."""

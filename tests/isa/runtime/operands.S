@@ -1,6 +1,6 @@
 # Runs each instruction of a generated list over a grid of operands, in each rounding mode if it
-# rounds, and prints one line each: a hash over results and flags. With ONLY (an index into the list)
-# and MODE, a line for each first operand; with FIRST (an index into the grid), every single result.
+# rounds, and prints one line each: a hash over results and flags. With ONLY (an index into the
+# list) and MODE, a line for each first operand; with FIRST (an index into the grid), every result.
 #
 # The routine of an instruction takes a0 and a1, or fa0, fa1 and fa2 loaded from the same words, and
 # leaves its result in a0 or fa0.
