@@ -67,7 +67,7 @@ enum access {
  * `va & (page mask | (size - 1))`, so that misaligned accesses, and with them those across a page,
  * never match. On a match: host address = virtual address + addend.
  */
-#define TLB_ENTRIES 256
+#define TLB_ENTRIES 1024
 #define TLB_INVALID UINT64_MAX
 #define TLB_SLOW    UINT64_C(0x800) /* a bit that no page address and no size - 1 has */
 
@@ -88,6 +88,7 @@ struct tlb {
     uint32_t mode; /* private encoding of effective privilege, SUM, MXR */
     uint64_t used; /* for choosing a victim */
     bool stale;    /* entries must be cleared before use */
+    uint64_t large; /* by a hash of the GiB: parts of superpages may be among the entries */
     struct tlb_entry entries[TLB_ENTRIES];
     uint8_t span[TLB_ENTRIES]; /* log2 of the leaf's size: what one sfence.vma address covers */
 };

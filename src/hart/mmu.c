@@ -39,6 +39,7 @@ static void tlb_clear(struct tlb *tlb)
 {
     for (unsigned i = 0; i < TLB_ENTRIES; i++)
         memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
+    tlb->large = 0;
     tlb->stale = false;
 }
 
@@ -108,15 +109,28 @@ void mmu_flush(struct hart *hart)
     mmu_context_changed(hart);
 }
 
+static uint64_t large_bit(uint64_t va)
+{
+    return BIT((va >> 30) * UINT64_C(0x9e3779b97f4a7c15) >> 58);
+}
+
+static void entry_drop(struct tlb *tlb, unsigned i, uint64_t va)
+{
+    struct tlb_entry *entry = &tlb->entries[i];
+    for (unsigned access = 0; access < 3; access++)
+        if (entry->tag[access] != TLB_INVALID && (entry->tag[access] ^ va) >> tlb->span[i] == 0)
+            entry->tag[access] = TLB_INVALID;
+}
+
 /* Drops the entries that come from the leaf PTE of va: all pages of a superpage. */
 static void tlb_drop(struct tlb *tlb, uint64_t va)
 {
-    for (unsigned i = 0; i < TLB_ENTRIES; i++) {
-        struct tlb_entry *entry = &tlb->entries[i];
-        for (unsigned access = 0; access < 3; access++)
-            if (entry->tag[access] != TLB_INVALID && (entry->tag[access] ^ va) >> tlb->span[i] == 0)
-                entry->tag[access] = TLB_INVALID;
+    if (!(tlb->large & large_bit(va))) {
+        entry_drop(tlb, va >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1), va);
+        return;
     }
+    for (unsigned i = 0; i < TLB_ENTRIES; i++)
+        entry_drop(tlb, i, va);
 }
 
 void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
@@ -327,6 +341,10 @@ static void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsi
         entry->tag[access] = allowed & 1 << access ? page | slow : TLB_INVALID;
     entry->addend = (kind == MEMORY_MMIO ? walk->gpa & PAGE_MASK : (uintptr_t)host) - page;
     tlb->span[index] = walk->span;
+    if (walk->span > 30)
+        tlb->large = UINT64_MAX;
+    else if (walk->span > MEMORY_PAGE_SHIFT)
+        tlb->large |= large_bit(va);
 }
 
 /* Translates an access of `size` bytes that does not leave its page. */
