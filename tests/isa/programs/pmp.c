@@ -6,7 +6,9 @@ CODE(load, "ld a0, 0(a0)")
 CODE(store, "sd a1, 0(a0)")
 CODE(amo, "amoadd.d a0, a1, (a0)")
 CODE(jump, "jr a0")
-CODE(load_mprv, "li t0, 1 << 17\ncsrs mstatus, t0\nld a0, 0(a0)\ncsrc mstatus, t0")
+/* As the mode a1. */
+CODE(load_mprv, "li t0, 0x1800\ncsrc mstatus, t0\nslli a1, a1, 11\ncsrs mstatus, a1\n"
+                "li t0, 1 << 17\ncsrs mstatus, t0\nld a0, 0(a0)\ncsrc mstatus, t0")
 
 static uint64_t area[4096] __attribute__((aligned(32768)));
 
@@ -133,11 +135,8 @@ static void permissions(void)
         try_all(label("permission ", "", permission), (uint64_t)area + 512);
         try_all(label("outside of permission ", "", permission), (uint64_t)area + 4096);
         for (unsigned mode = MODE_U; mode <= MODE_S; mode++) {
-            csr_clear("mstatus", MSTATUS_MPP);
-            csr_set("mstatus", (uint64_t)mode << 11);
-            /* enter() sets MPP for its own use; mret to M leaves U behind. */
             try(label("MPRV with permission ", "", permission * 10 + mode), MODE_M, load_mprv,
-                (uint64_t)area + 512, 0);
+                (uint64_t)area + 512, mode);
             csr_clear("mstatus", MSTATUS_MPRV);
         }
     }
