@@ -465,6 +465,15 @@ static void row_write(const struct csr_row *row, struct hart *hart, uint64_t val
     }
 }
 
+uint64_t *engine_csr_storage(struct hart *hart, unsigned number)
+{
+    const struct csr_row *row = row_find(hart, number);
+    if (!row || row->read || row->mask != UINT64_MAX || row->guard != GUARD_NONE ||
+        trace_on(TRACE_CSR))
+        return NULL;
+    return (uint64_t *)((char *)hart + row->offset);
+}
+
 static bool counter_enabled(const struct hart *hart, unsigned number)
 {
     uint64_t bit = BIT(number & 31);

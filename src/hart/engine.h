@@ -56,6 +56,12 @@ const uint8_t *engine_fetch(struct hart *hart);
  */
 uint64_t engine_code_epoch(const struct hart *hart);
 
+/*
+ * Where a CSR is that is nothing but storage, of which reading and writing any bit has no effect
+ * elsewhere; NULL for all others. It needs the privilege in bits 9..8 of its number.
+ */
+uint64_t *engine_csr_storage(struct hart *hart, unsigned number);
+
 /* The hart thread starts and stops executing instructions. */
 void engine_begin(struct hart *hart);
 void engine_end(struct hart *hart);

@@ -82,7 +82,7 @@ uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one);
 
 /* Writes a block's code, with its sites and links behind it, and returns what follows it. At most
  * CODE_ROOM bytes. */
-uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, const struct hart *hart,
+uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct hart *hart,
                         const struct ir_block *block, const struct jit_page *page);
 
 /* Makes the jump with this field go to `target`. */

@@ -66,6 +66,13 @@ const struct emitter_row emitters[IR_OPS] = {
     [INSN_bgeu]      = {emit_branch, X86_AE},
     [INSN_jalr]      = {emit_jalr},
 
+    [INSN_csrrw]     = {emit_csr, 0},
+    [INSN_csrrs]     = {emit_csr, 1},
+    [INSN_csrrc]     = {emit_csr, 2},
+    [INSN_csrrwi]    = {emit_csr, 4},
+    [INSN_csrrsi]    = {emit_csr, 5},
+    [INSN_csrrci]    = {emit_csr, 6},
+
     [INSN_lb]        = {emit_load_memory, X86_MOVSX_8},
     [INSN_lh]        = {emit_load_memory, X86_MOVSX_16},
     [INSN_lw]        = {emit_load_memory, X86_MOVSXD},
@@ -326,7 +333,7 @@ static void fill_link(struct emitter *e, const struct link *link, struct jit_lin
     };
 }
 
-uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, const struct hart *hart,
+uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct hart *hart,
                         const struct ir_block *block, const struct jit_page *page)
 {
     struct emitter e;

@@ -60,7 +60,7 @@ struct link {
 struct emitter {
     struct x86 x;
     const struct jit_thunks *thunks;
-    const struct hart *hart;
+    struct hart *hart;
     const struct ir_block *block;
     const struct jit_page *page;
     uint8_t *start;
@@ -137,5 +137,5 @@ extern emit_function emit_nothing, emit_constant, emit_move, emit_alu, emit_alu_
 extern emit_function emit_fp_operation, emit_fp_fused, emit_fp_sign, emit_fp_compare,
     emit_fp_to_int, emit_fp_from_int, emit_fp_convert, emit_fp_to_bits, emit_fp_from_bits;
 /* control.c */
-extern emit_function emit_branch, emit_jalr, emit_exit;
+extern emit_function emit_branch, emit_jalr, emit_exit, emit_csr;
 void emit_exit_to(struct emitter *e, uint64_t pc, uint64_t target, unsigned retired);
