@@ -20,7 +20,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/filter.h>
 #include <linux/loop.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "base/base.h"
 #include "virtio/block.h"
@@ -748,6 +752,47 @@ static void test_lock_of_other_process(void **state)
     }
 }
 
+/* Where io_uring is forbidden, as containers do it, disks work all the same. */
+static bool forbid_uring(void)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {ARRAY_SIZE(program), program};
+    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+           !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
+
+static void test_without_uring(void **state)
+{
+    int status;
+    write_file(image, DISK_SIZE, "data", 4, 512);
+    pid_t child = fork();
+    if (!child) {
+        struct error err = {0};
+        uint8_t bytes[512] = {0};
+        if (!forbid_uring())
+            _exit(77);
+        engine = BLOCK_ENGINE_URING;
+        if (open_disk(image, false, false, &err) || !strstr(err.message, "io_uring"))
+            _exit(1);
+        engine = BLOCK_ENGINE_AUTO;
+        block = open_disk(image, false, false, &err);
+        if (!block || strcmp(block_engine_name(block), "threads"))
+            _exit(2);
+        _exit(run(BLOCK_READ, 512, bytes, 512, false) || memcmp(bytes, "data", 4) ? 3 : 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        print_message("skipped: no seccomp here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
 /* A loop device over the image, which takes root. */
 static void test_block_device(void **state)
 {
@@ -856,6 +901,7 @@ int main(void)
         T(test_formats),
         T(test_locks),
         T(test_lock_of_other_process),
+        T(test_without_uring),
     };
     int failed = cmocka_run_group_tests_name("threads", tests, set_up, tear_down);
     failed += cmocka_run_group_tests_name("opening, snapshots", common, set_up, tear_down);
