@@ -94,7 +94,7 @@ struct machine_config {
     bool semihosting;    /* lets the guest open host files by semihosting */
 };
 
-/* Defaults: 1 GiB, one hart, the interpreter, serial on stdio, nothing else. */
+/* Defaults: 1 GiB, one hart, the JIT where there is one, serial on stdio, nothing else. */
 void machine_config_init(struct machine_config *config);
 
 struct machine;

@@ -302,7 +302,7 @@ static const struct option rows[] = {
     {
         .name = "engine",
         .argument = "jit|interp",
-        .help = "translates guest code, or interprets it (interp)",
+        .help = "translates guest code, or interprets it (jit on x86-64)",
         .parse = parse_engine,
         .target = offsetof(struct run_options, config.engine),
     },

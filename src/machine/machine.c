@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jit/jit.h"
 #include "machine/internal.h"
 #include "machine/machine.h"
 #include "virtio/input.h"
@@ -13,7 +14,7 @@ void machine_config_init(struct machine_config *config)
     *config = (struct machine_config){
         .memory_size = UINT64_C(1) << 30,
         .cpus = 1,
-        .engine = MACHINE_ENGINE_INTERPRETER,
+        .engine = jit_available() ? MACHINE_ENGINE_JIT : MACHINE_ENGINE_INTERPRETER,
         .serial = "stdio",
     };
 }
