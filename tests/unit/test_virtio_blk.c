@@ -535,7 +535,7 @@ static void *run_loop(void *opaque)
 
 static void reset_rounds(bool snapshot)
 {
-    enum { COUNT = 16, ROUNDS = 200, SIZE = 65536 };
+    enum { COUNT = 16, ROUNDS = 60, SIZE = 122880 };
     static uint8_t bytes[SIZE];
     struct bench bench;
     pthread_t thread;
@@ -545,17 +545,17 @@ static void reset_rounds(bool snapshot)
     for (unsigned round = 0; round < ROUNDS; round++) {
         driver_start(&bench.driver, ALL_FEATURES, 1, QUEUE_SIZE);
         for (unsigned n = 0; n < COUNT; n++) {
-            offer(&bench, n, T_IN, 128 * (uint64_t)(n % 8), SIZE, true);
-            driver_notify(&bench.driver, 0);
+            offer(&bench, n, T_IN, 240 * (uint64_t)(n % 8), SIZE, true);
         }
-        if (round % 3)
-            usleep(round % 7 * 20);
+        driver_notify(&bench.driver, 0);
+        /* now that some are done, the others are under way */
+        for (int spin = 0; driver_used_index(&bench.driver, 0) < round % 4 && spin < 100000; spin++)
+            ;
         driver_write(&bench.driver, MMIO_STATUS, 0);
         assert_int_equal(driver_read(&bench.driver, MMIO_STATUS), 0);
         for (unsigned n = 0; n < COUNT; n++)
             assert_true(memory_dma_fill(bench.memory, DATA_GPA(n), 0x5a, SIZE));
-        if (round % 50 == 0)
-            usleep(2000);
+        usleep(500);
         for (unsigned n = 0; n < COUNT; n++) {
             get(&bench, DATA_GPA(n), bytes, SIZE);
             for (size_t at = 0; at < SIZE; at++)
