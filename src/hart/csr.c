@@ -396,6 +396,7 @@ static void write_counter(struct hart *hart, unsigned number, uint64_t value)
 static uint64_t read_event(struct hart *hart, unsigned number)
 {
     unsigned i = (number & 31) - 3;
+    counters_update(hart); /* OF */
     return i < HART_HPM_COUNTERS ? hart->mhpmevent[i] : 0;
 }
 

@@ -85,9 +85,9 @@ struct tlb_entry {
 
 struct tlb {
     uint64_t satp;
-    uint32_t mode; /* private encoding of effective privilege, SUM, MXR */
-    uint64_t used; /* for choosing a victim */
-    bool stale;    /* entries must be cleared before use */
+    uint32_t mode;  /* private encoding of effective privilege, SUM, MXR */
+    uint64_t used;  /* for choosing a victim */
+    bool stale;     /* entries must be cleared before use */
     uint64_t large; /* by a hash of the GiB: parts of superpages may be among the entries */
     struct tlb_entry entries[TLB_ENTRIES];
     uint8_t span[TLB_ENTRIES]; /* log2 of the leaf's size: what one sfence.vma address covers */
@@ -265,8 +265,12 @@ bool hart_csr_write(struct hart *hart, unsigned number, uint64_t value);
 enum trap_cause hart_translate(struct hart *hart, uint64_t va, enum access access, int privilege,
                                uint64_t *gpa);
 
-/* Copies from or to guest virtual memory without side effects, for SBI, semihosting, debuggers.
- * False, with a prefix possibly copied, if a page is not mapped or not RAM. */
+/*
+ * Copies from or to guest virtual memory without side effects, for SBI, semihosting, debuggers.
+ * Writing needs no more than that privilege may read or execute the page, and is seen by the code
+ * of this hart; for others the caller fences (HART_FENCE_I). False, with a prefix possibly copied,
+ * if a page is not mapped or not RAM.
+ */
 bool hart_memory_read(struct hart *hart, uint64_t va, void *buffer, size_t size, int privilege);
 bool hart_memory_write(struct hart *hart, uint64_t va, const void *buffer, size_t size,
                        int privilege);

@@ -65,6 +65,7 @@ void hart_set_privilege(struct hart *hart, enum privilege privilege)
     counters_mode_changes(hart);
     hart->privilege = privilege;
     mmu_context_changed(hart);
+    interrupt_update(hart);
 }
 
 static void enter_supervisor(struct hart *hart, uint64_t cause, uint64_t tval)
@@ -137,7 +138,6 @@ bool trap_return_machine(struct hart *hart)
     hart->pc = hart->mepc;
     reservation_drop(hart);
     hart_set_privilege(hart, previous);
-    interrupt_update(hart);
     trace_return(hart, 'M');
     return true;
 }
@@ -155,7 +155,6 @@ bool trap_return_supervisor(struct hart *hart)
     hart->pc = hart->sepc;
     reservation_drop(hart);
     hart_set_privilege(hart, previous);
-    interrupt_update(hart);
     trace_return(hart, from);
     return true;
 }
