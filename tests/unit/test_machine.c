@@ -87,8 +87,8 @@ static void tree_describes_the_configuration(void **state)
 
     const fdt64_t *reg = property(tree, "/memory@80000000", "reg", &size);
     assert_int_equal(size, 16);
-    assert_int_equal(fdt64_to_cpu(reg[0]), RAM_BASE);
-    assert_int_equal(fdt64_to_cpu(reg[1]), config.memory_size);
+    assert_int_equal(fdt64_ld(&reg[0]), RAM_BASE);
+    assert_int_equal(fdt64_ld(&reg[1]), config.memory_size);
     assert_string_equal(property(tree, "/chosen", "bootargs", &size), config.append);
     assert_null(property(tree, "/chosen", "linux,initrd-start", &size));
     assert_true(fdt_path_offset(tree, "/cpus/cpu@2") >= 0);
