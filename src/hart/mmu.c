@@ -114,23 +114,34 @@ static uint64_t large_bit(uint64_t va)
     return BIT((va >> 30) * UINT64_C(0x9e3779b97f4a7c15) >> 58);
 }
 
-static void entry_drop(struct tlb *tlb, unsigned i, uint64_t va)
+/* Drops the entry if the leaf that it comes from translates a part of [first, last]. */
+static void entry_drop(struct tlb *tlb, unsigned i, uint64_t first, uint64_t last)
 {
     struct tlb_entry *entry = &tlb->entries[i];
-    for (unsigned access = 0; access < 3; access++)
-        if (entry->tag[access] != TLB_INVALID && (entry->tag[access] ^ va) >> tlb->span[i] == 0)
+    uint64_t offset = BIT(tlb->span[i]) - 1;
+    for (unsigned access = 0; access < 3; access++) {
+        uint64_t tag = entry->tag[access];
+        if (tag != TLB_INVALID && (tag & ~offset) <= last && (tag | offset) >= first)
             entry->tag[access] = TLB_INVALID;
+    }
 }
 
-/* Drops the entries that come from the leaf PTE of va: all pages of a superpage. */
-static void tlb_drop(struct tlb *tlb, uint64_t va)
+/* Drops the entries that come from the leaf PTEs of [first, last]: all pages of a superpage, which
+ * may be anywhere, and the others, each of which has one place. */
+static void tlb_drop(struct tlb *tlb, uint64_t first, uint64_t last)
 {
-    if (!(tlb->large & large_bit(va))) {
-        entry_drop(tlb, va >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1), va);
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    for (uint64_t page = first >> MEMORY_PAGE_SHIFT; page <= last >> MEMORY_PAGE_SHIFT; page++)
+        entry_drop(tlb, page & (TLB_ENTRIES - 1), first, last);
+    if (!(tlb->large & (large_bit(first) | large_bit(last))))
         return;
+    for (unsigned i = 0; i < TLB_ENTRIES; i += 8) {
+        /* Eight at once: is any span above that of a page? */
+        uint64_t spans = load_le64(&tlb->span[i]);
+        if ((spans + (127 - MEMORY_PAGE_SHIFT) * ones) & 128 * ones)
+            for (unsigned j = i; j < i + 8; j++)
+                entry_drop(tlb, j, first, last);
     }
-    for (unsigned i = 0; i < TLB_ENTRIES; i++)
-        entry_drop(tlb, i, va);
 }
 
 void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
@@ -145,10 +156,8 @@ void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
             continue;
         if (whole)
             tlb->stale = true;
-        else
-            /* Not by comparing addresses: behind the last page comes address 0. */
-            for (uint64_t offset = 0; offset < va - first + size; offset += PAGE_SIZE)
-                tlb_drop(tlb, first + offset);
+        else if (size)
+            tlb_drop(tlb, first, va + size - 1);
     }
     if (whole)
         mmu_context_changed(hart);
