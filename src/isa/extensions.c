@@ -1,6 +1,7 @@
 #include "isa/isa.h"
 
 #include "base/error.h"
+#include "base/suggest.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -94,50 +95,16 @@ static bool find_extension(const char *name, enum isa_extension *e)
     return false;
 }
 
-/* How many letters must be inserted, removed or changed to make one word of the other
- * (Levenshtein); both have fewer than WORD_MAX letters. */
-static unsigned edit_distance(const char *a, const char *b)
-{
-    unsigned row[WORD_MAX + 1];
-    size_t length = strlen(b);
-    for (size_t j = 0; j <= length; j++)
-        row[j] = (unsigned)j;
-    for (size_t i = 0; a[i]; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i + 1;
-        for (size_t j = 0; j < length; j++) {
-            unsigned best = diagonal + (a[i] != b[j]);
-            diagonal = row[j + 1];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j + 1] + 1 < best)
-                best = row[j + 1] + 1;
-            row[j + 1] = best;
-        }
-    }
-    return row[length];
-}
-
 static bool unknown_extension(const char *name, struct error *err)
 {
-    char similar[160] = "";
-    unsigned nearest = WORD_MAX, distances[ISA_EXT_COUNT];
-    for (unsigned i = 0; i < ISA_EXT_COUNT; i++) {
-        distances[i] = edit_distance(name, extensions[i].name);
-        if (distances[i] < nearest)
-            nearest = distances[i];
-    }
-    for (unsigned i = 0, n = 0; i < ISA_EXT_COUNT && n < 6; i++) {
-        if (distances[i] != nearest)
-            continue;
-        size_t used = strlen(similar);
-        snprintf(similar + used, sizeof(similar) - used, "%s%s", n++ ? ", " : "",
-                 extensions[i].name);
-    }
+    struct suggestion nearest;
+    suggest_begin(&nearest, name);
+    for (unsigned i = 0; i < ISA_EXT_COUNT; i++)
+        suggest_offer(&nearest, extensions[i].name);
     return error_set(err,
-                     "unknown CPU extension '%s' (similar: %s; bases, only as the first word: "
-                     "default, max, rv64gc, rva22s64)",
-                     name, similar);
+                     "unknown CPU extension '%s'%s%s (bases, only as the first word: default, max, "
+                     "rv64gc, rva22s64)",
+                     name, nearest.name ? ": did you mean " : "", nearest.name ? nearest.name : "");
 }
 
 /* Applies one word: NAME, no-NAME, NAME=on or NAME=off. It is changed on the way. */

@@ -69,8 +69,8 @@ struct virtio_device_type {
 
     /* The driver (or the machine) resets the device. On return nothing may touch guest memory any
      * more on its behalf: wait for I/O under way or cancel it, as above without the loop. Chains
-     * that were popped have become stale: freed by virtio_chain_free now, or pushed later, which
-     * then frees them and does nothing else. Any thread. */
+     * that were popped are stale once this returns: free them here (virtio_chain_free), or push
+     * them later, which then frees them and does nothing else. Any thread. */
     void (*reset)(struct virtio_device *device);
 
     /* NULL, or: finishes everything in flight (each popped chain is pushed) and makes acknowledged

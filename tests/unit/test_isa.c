@@ -383,8 +383,8 @@ static void refuses_bad_extensions(void **state)
     static const struct {
         const char *spec, *message;
     } cases[] = {
-        {"zbbb", "unknown CPU extension 'zbbb' (similar: zbb"},
-        {"zicbon", "zicbom, zicbop, zicboz"},
+        {"zbbb", "unknown CPU extension 'zbbb': did you mean zbb"},
+        {"zicbon", "did you mean zicbom"},
         {"zba,default", "unknown CPU extension 'default'"},
         {"", "empty word"},
         {"zba,", "empty word"},
