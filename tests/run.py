@@ -29,11 +29,13 @@ import unittest
 TESTS = pathlib.Path(__file__).resolve().parent
 BUILD = pathlib.Path(os.environ.get("BUILD", TESTS.parent / "build")).resolve()
 SANITIZED = BUILD / "sanitize"
+THREADS = BUILD / "tsan"
 FUZZERS = BUILD / "fuzz"
 
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 
 running = set()
@@ -89,11 +91,9 @@ def kill_group(pid):
 # Unit tests: cmocka programs that report in TAP.
 
 class UnitJob:
-    layer = "unit"
-
-    def __init__(self, program):
+    def __init__(self, layer, program):
         self.program = program
-        self.name = f"unit/{program.name}"
+        self.name = f"{layer}/{program.name}"
 
     def run(self, options):
         env = {**os.environ, **environment(), **SANITIZER_OPTIONS, "CMOCKA_MESSAGE_OUTPUT": "TAP"}
@@ -132,12 +132,12 @@ class UnitJob:
         return "\n".join(lines[-80:] + [f"run it alone: {self.program}"])
 
 
-def unit_jobs():
-    for program in sorted((SANITIZED / "tests" / "unit").glob("test_*")):
+def unit_jobs(layer, build):
+    for program in sorted((build / "tests" / "unit").glob("test_*")):
         # A program whose source is gone is a left-over of an older build.
         if os.access(program, os.X_OK) and program.is_file() and \
                 (TESTS / "unit" / f"{program.name}.c").exists():
-            yield UnitJob(program)
+            yield UnitJob(layer, program)
 
 
 # Tests in Python: each unittest class in a process of its own.
@@ -163,7 +163,7 @@ def test_classes(module):
 
 class PythonJob:
     def __init__(self, layer, path, class_name, methods):
-        self.layer, self.path, self.class_name, self.methods = layer, path, class_name, methods
+        self.path, self.class_name, self.methods = path, class_name, methods
         self.name = f"{layer}/{path.stem}.{class_name}"
 
     def run(self, options):
@@ -261,7 +261,7 @@ def worker(path, class_name, descriptor, methods):
 
 class BrokenModule:
     def __init__(self, layer, path, text):
-        self.layer, self.name, self.text = layer, f"{layer}/{path.stem}", text
+        self.name, self.text = f"{layer}/{path.stem}", text
 
     def run(self, options):
         return [Outcome(self.name, "failed", "the module does not load\n" + self.text)]
@@ -288,8 +288,6 @@ def python_jobs(layer, wanted):
 # Fuzzing: libFuzzer where clang has built the targets, else a replay of the kept corpus.
 
 class FuzzJob:
-    layer = "fuzz"
-
     def __init__(self, program, seconds):
         self.program, self.seconds = program, seconds
         self.target = program.name.removeprefix("fuzz_")
@@ -351,7 +349,10 @@ def fuzz(target, seconds):
 
 def collect(options):
     wanted = options.names
-    jobs = list(unit_jobs()) + list(fuzz_jobs(60 if options.long else 10))
+    jobs = list(unit_jobs("unit", SANITIZED))
+    if options.long:
+        jobs += unit_jobs("threads", THREADS)
+    jobs += fuzz_jobs(60 if options.long else 10)
     jobs = [job for job in jobs if not wanted or any(name in job.name for name in wanted)]
     for folder in ("isa", "guest", "debug", "passthrough", "gpu"):
         jobs += python_jobs(folder, wanted or [""])
