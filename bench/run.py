@@ -35,7 +35,7 @@ LOOPS = {
                 "sub a4, a2, a3", "and a5, a4, a0", "or a1, a5, a2", "addi a0, a0, 13"] * 4,
     "multiply": ["mul a0, a0, a1", "addi a0, a0, 7", "mulhu a2, a0, a1", "xor a1, a1, a2"] * 8,
     "memory": ["ld a0, 0(s1)", "addi a0, a0, 1", "sd a0, 0(s1)", "lw a1, 1024(s1)",
-               "sw a1, 2048(s1)", "lbu a2, 77(s1)", "sb a2, 78(s1)", "ld a3, 512(s1)"] * 4,
+               "sw a1, 1536(s1)", "lbu a2, 77(s1)", "sb a2, 78(s1)", "ld a3, 512(s1)"] * 4,
     "branches": ["andi a0, s0, 1", "beqz a0, 1f", "1: andi a0, s0, 2", "bnez a0, 1f",
                  "1: addi a1, a1, 3", "bltu a1, s0, 1f", "1: xori a1, a1, 5", "j 1f",
                  "1: addi a2, a2, 1"] * 4,
