@@ -65,7 +65,8 @@ bool signals_init(struct error *err)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     /* A peer that goes away is an error of write, for whoever writes. */
     signal(SIGPIPE, SIG_IGN);
-    /* So is a limit on file sizes (ulimit -f): the guest's disk has an error, the machine goes on. */
+    /* So is a limit on file sizes (ulimit -f): the guest's disk has an error, the machine goes on.
+     */
     signal(SIGXFSZ, SIG_IGN);
 
     pthread_t thread;

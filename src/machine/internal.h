@@ -107,7 +107,7 @@ struct machine {
     bool running, ending;   /* under lock */
     _Atomic unsigned state; /* enum machine_state */
     _Atomic uint32_t requests;
-    _Atomic int status; /* exit status, valid with REQUEST_END */
+    _Atomic int status;       /* exit status, valid with REQUEST_END */
     _Atomic unsigned callers; /* threads in machine_pause or machine_resume */
     struct loop_task *request_task;
 
