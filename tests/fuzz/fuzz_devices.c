@@ -135,16 +135,24 @@ static bool load(struct device *device, const uint8_t *data, size_t size)
     return loaded;
 }
 
-static void reload(struct device *device)
+/* Whether a device that is loaded from what it saved would save the same again. */
+static bool reload_keeps(struct device *device)
 {
     size_t size, again_size;
     uint8_t *state = save(device, &size);
 
     check(load(device, state, size));
     uint8_t *again = save(device, &again_size);
-    check(size == again_size && !memcmp(state, again, size));
+    bool same = size == again_size && !memcmp(state, again, size);
     free(state);
     free(again);
+    return same;
+}
+
+/* The alarm of the RTC, which runs on the host's time, may fire meanwhile, but only once. */
+static void reload(struct device *device)
+{
+    check(reload_keeps(device) || reload_keeps(device));
 }
 
 static void load_damaged(struct device *device, uint32_t offset, uint8_t bits)
