@@ -1,6 +1,7 @@
 #include "memory/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@ static void block_destroy(struct block *block)
 {
     if (!block->rom) {
         munmap(block->ram.host, block->ram.size);
-        close(block->ram.fd);
+        if (block->ram.fd >= 0)
+            close(block->ram.fd);
         munmap((void *)block->flags, block->ram.size >> MEMORY_PAGE_SHIFT);
     }
     free(block);
@@ -112,7 +114,21 @@ static void block_publish(struct memory *memory, struct block *block)
     atomic_store_explicit(&memory->blocks, table, memory_order_release);
 }
 
-/* Maps fd on a boundary of huge pages, which the host can use only then. */
+/* Whether the host gives huge pages to memory that processes share. Where it does not, they are
+ * worth more than a memfd: a guest that chases pointers through 64 MiB is twice as fast with them. */
+static bool shares_huge_pages(void)
+{
+    char text[100] = "";
+    int fd = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t size = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    return size > 0 && !strstr(text, "[never]") && !strstr(text, "[deny]");
+}
+
+/* Maps fd, or with -1 anonymous memory, on a boundary of huge pages, which the host can use only
+ * then. */
 static uint8_t *map_aligned(int fd, uint64_t size)
 {
     if (size > SIZE_MAX - HUGE_PAGE_SIZE)
@@ -124,7 +140,8 @@ static uint8_t *map_aligned(int fd, uint64_t size)
         return NULL;
     uint8_t *host = (uint8_t *)align_up((uintptr_t)start, HUGE_PAGE_SIZE);
     size_t before = (size_t)(host - start), after = reserved - before - size;
-    if (mmap(host, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
+    int kind = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    if (mmap(host, size, PROT_READ | PROT_WRITE, kind | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
         MAP_FAILED) {
         int number = errno;
         munmap(start, reserved);
@@ -136,6 +153,7 @@ static uint8_t *map_aligned(int fd, uint64_t size)
     if (after)
         munmap(host + size, after);
     madvise(host, size, MADV_HUGEPAGE); /* a hint */
+    madvise(host, size, MADV_DONTFORK); /* I/O in flight must not end up in a copy */
     return host;
 }
 
@@ -149,10 +167,10 @@ static _Atomic uint8_t *map_flags(size_t pages)
 
 static struct block *block_create_ram(uint64_t base, uint64_t size, struct error *err)
 {
-    int fd = memfd_create("guest-ram", MFD_CLOEXEC);
+    int fd = shares_huge_pages() ? memfd_create("guest-ram", MFD_CLOEXEC) : -1;
     uint8_t *host = NULL;
     _Atomic uint8_t *flags = NULL;
-    if (fd >= 0 && size <= INT64_MAX && !ftruncate(fd, (off_t)size))
+    if (size <= INT64_MAX && (fd < 0 || !ftruncate(fd, (off_t)size)))
         host = map_aligned(fd, size);
     if (host)
         flags = map_flags(size >> MEMORY_PAGE_SHIFT);

@@ -1,8 +1,7 @@
 /*
  * The guest physical address space: RAM, device registers, and DMA.
  *
- * Guest physical addresses (GPA) are 64-bit. RAM is a list of regions on shared memfds (so that
- * other processes and VFIO can map them), never one pointer. Lookup functions may be called from
+ * Guest physical addresses (GPA) are 64-bit. RAM is a list of regions, never one pointer. Lookup functions may be called from
  * any thread; mapping and unmapping from any thread that holds no lock which a register function
  * takes, also from within register functions. RAM and ROM stay mapped for the life of the memory.
  */
@@ -23,8 +22,8 @@ struct memory;
 struct memory_ram {
     uint64_t base; /* GPA, page-aligned */
     uint64_t size; /* bytes, page-aligned */
-    uint8_t *host; /* shared mapping of [fd, fd_offset) */
-    int fd;
+    uint8_t *host; /* shared mapping of [fd, fd_offset), or private memory */
+    int fd;        /* -1: none */
     uint64_t fd_offset;
 };
 
@@ -32,8 +31,9 @@ struct memory *memory_create(void);
 void memory_destroy(struct memory *memory);
 
 /*
- * Adds RAM at [base, base + size), zero-filled, backed by a memfd. Fails if it overlaps, is not
- * page-aligned, or the host has not enough address space; the message names the size.
+ * Adds RAM at [base, base + size), zero-filled, on huge pages where the host has them. Fails if it
+ * overlaps, is not page-aligned, or the host has not enough address space; the message names the
+ * size.
  */
 bool memory_add_ram(struct memory *memory, uint64_t base, uint64_t size, struct error *err);
 

@@ -1,10 +1,11 @@
 /*
  * Saving and loading RAM: for each region a bitmap of the pages that are not zero, then those
- * pages. Parts that the guest never touched are holes of the memfd and are not even looked at.
+ * pages. Parts that the guest never touched do not exist on the host and are not even looked at.
  */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -32,7 +33,15 @@ static bool page_is_zero(const uint8_t *host)
     return !any;
 }
 
-static void find_used_pages(const struct memory_ram *ram, uint8_t *bitmap)
+/* Marks those of the pages from first on that hold anything. */
+static void mark_pages(const struct memory_ram *ram, size_t first, size_t limit, uint8_t *bitmap)
+{
+    for (size_t page = first; page < limit; page++)
+        if (!page_is_zero(ram->host + page * MEMORY_PAGE_SIZE))
+            bitmap[page / 8] |= (uint8_t)(1 << page % 8);
+}
+
+static void find_used_in_file(const struct memory_ram *ram, uint8_t *bitmap)
 {
     off_t start = (off_t)ram->fd_offset, end = start + (off_t)ram->size, hole;
     for (off_t data = start; data < end; data = hole) {
@@ -42,18 +51,50 @@ static void find_used_pages(const struct memory_ram *ram, uint8_t *bitmap)
         hole = lseek(ram->fd, data, SEEK_HOLE);
         if (hole <= data || hole > end)
             hole = end;
-        size_t page = (size_t)(data - start) >> MEMORY_PAGE_SHIFT;
-        size_t limit = (size_t)(hole - start + MEMORY_PAGE_SIZE - 1) >> MEMORY_PAGE_SHIFT;
-        for (; page < limit; page++)
-            if (!page_is_zero(ram->host + page * MEMORY_PAGE_SIZE))
-                bitmap[page / 8] |= (uint8_t)(1 << page % 8);
+        mark_pages(ram, (size_t)(data - start) >> MEMORY_PAGE_SHIFT,
+                   (size_t)(hole - start + MEMORY_PAGE_SIZE - 1) >> MEMORY_PAGE_SHIFT, bitmap);
     }
+}
+
+/* Of private memory, pagemap tells which host pages exist: bits 63 (present) and 62 (swapped). */
+static void find_used_in_memory(const struct memory_ram *ram, uint8_t *bitmap)
+{
+    enum { CHUNK = 4096 };
+    size_t host_page = (size_t)sysconf(_SC_PAGESIZE), pages = ram->size / MEMORY_PAGE_SIZE;
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || host_page != MEMORY_PAGE_SIZE) {
+        mark_pages(ram, 0, pages, bitmap);
+        pages = 0;
+    }
+    uint64_t *entries = xcalloc(CHUNK, sizeof(*entries));
+    for (size_t page = 0; page < pages; page += CHUNK) {
+        size_t count = pages - page < CHUNK ? pages - page : CHUNK;
+        off_t at = (off_t)(((uintptr_t)ram->host / host_page + page) * sizeof(*entries));
+        bool known = pread(fd, entries, count * sizeof(*entries), at) ==
+                     (ssize_t)(count * sizeof(*entries));
+        for (size_t i = 0; i < count; i++)
+            if (!known || entries[i] >> 62)
+                mark_pages(ram, page + i, page + i + 1, bitmap);
+    }
+    free(entries);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void find_used_pages(const struct memory_ram *ram, uint8_t *bitmap)
+{
+    if (ram->fd >= 0)
+        find_used_in_file(ram, bitmap);
+    else
+        find_used_in_memory(ram, bitmap);
 }
 
 static void clear_ram(const struct memory_ram *ram)
 {
-    if (fallocate(ram->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)ram->fd_offset,
-                  (off_t)ram->size))
+    bool cleared = ram->fd < 0 ? !madvise(ram->host, ram->size, MADV_DONTNEED)
+                               : !fallocate(ram->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                            (off_t)ram->fd_offset, (off_t)ram->size);
+    if (!cleared)
         memset(ram->host, 0, ram->size);
 }
 
