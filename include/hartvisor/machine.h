@@ -92,6 +92,7 @@ struct machine_config {
     const char *serial;  /* "stdio", "pty", "unix:PATH", "file:PATH" or "none" */
     const char *console; /* NULL or the same for a virtio console (hvc0) */
     bool semihosting;    /* lets the guest open host files by semihosting */
+    bool perf_map;       /* the JIT writes /tmp/perf-PID.map, for Linux perf */
 };
 
 /* Defaults: 1 GiB, one hart, the JIT where there is one, serial on stdio, nothing else. */

@@ -376,6 +376,14 @@ static const struct option rows[] = {
         .target = offsetof(struct run_options, stats),
     },
     {
+        .name = "perf-map",
+        .help = "let Linux perf name translated code, in /tmp/perf-PID.map",
+        .manual = "Each block of translated code is named after the guest address that it begins "
+                  "at: guest_ffffffff80a1b2c4.",
+        .parse = option_flag,
+        .target = offsetof(struct run_options, config.perf_map),
+    },
+    {
         .name = "semihosting",
         .help = "let the guest open host files by semihosting",
         .manual = "Without it semihosting has the console and exit only.",

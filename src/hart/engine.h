@@ -51,10 +51,24 @@ void engine_execute_fetched(struct hart *hart);
 const uint8_t *engine_fetch(struct hart *hart);
 
 /*
- * Grows with each fence.i. Code that was read in an earlier epoch must be compared with what memory
- * holds now before it is executed again.
+ * Code that was compared with memory before this hart's last fence.i must be compared again before
+ * the hart executes it. engine_epoch is when that fence.i was, engine_epoch_now (to be asked before
+ * comparing) is not before any fence.i that has been executed by then.
  */
-uint64_t engine_code_epoch(const struct hart *hart);
+uint64_t engine_epoch(const struct hart *hart);
+uint64_t engine_epoch_now(void);
+
+/* Notes in the context in use that code for pc may be jumped to (struct tlb_jump). */
+static inline void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code)
+{
+    struct tlb *tlb = hart->fetch_tlb;
+    tlb->jumps[pc / 2 % TLB_JUMPS] = (struct tlb_jump){.pc = pc, .code = code};
+    tlb->jumps_into[pc / MEMORY_PAGE_SIZE % TLB_ENTRIES] = true;
+    tlb->jumped = true;
+}
+
+/* Makes this hart forget all jumps. For the others there is HART_FENCE_JUMPS. */
+void engine_forget_jumps(struct hart *hart);
 
 /*
  * Where a CSR is that is nothing but storage, of which reading and writing any bit has no effect
@@ -62,7 +76,10 @@ uint64_t engine_code_epoch(const struct hart *hart);
  */
 uint64_t *engine_csr_storage(struct hart *hart, unsigned number);
 
-/* The hart thread starts and stops executing instructions. */
+/* The hart thread starts and stops executing instructions. Within, engine_leave and engine_enter
+ * enclose what may take long: meanwhile the hart counts as standing still. */
+void engine_leave(struct hart *hart);
+void engine_enter(struct hart *hart);
 void engine_begin(struct hart *hart);
 void engine_end(struct hart *hart);
 

@@ -31,10 +31,17 @@ static void fences_execute(struct hart *hart)
         count = 0;
     }
     for (unsigned i = 0; i < count; i++) {
-        if (fences[i].kind == HART_FENCE_I)
+        switch (fences[i].kind) {
+        case HART_FENCE_I:
             hart_fence_i(hart);
-        else
+            break;
+        case HART_FENCE_VMA:
             hart_sfence(hart, fences[i].va, fences[i].size, fences[i].asid);
+            break;
+        case HART_FENCE_JUMPS:
+            mmu_forget_jumps(hart);
+            break;
+        }
     }
     atomic_store(&private->fences_done, posted);
 }
@@ -45,8 +52,9 @@ static uint64_t fence_post(struct hart *hart, const struct hart_fence *fence)
     struct hart_private *private = hart->private;
     pthread_mutex_lock(&private->fence_lock);
     if (fence && private->fence_count < FENCE_QUEUE)
-    private->fences[private->fence_count++] = *fence;
-    else private->fence_everything = true;
+        private->fences[private->fence_count++] = *fence;
+    else
+        private->fence_everything = true;
     uint64_t number = ++private->fences_posted;
     pthread_mutex_unlock(&private->fence_lock);
     atomic_fetch_or(&hart->attention, ATTENTION_FENCE);

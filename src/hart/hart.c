@@ -40,6 +40,10 @@ struct hart *hart_create(const struct hart_config *config)
     private->jump_mask = isa_extensions_test(&config->extensions, ISA_EXT_C) ? 0 : 2;
     private->single[1].op = private->single[2].op = CODE_END;
     private->timer_deadline = UINT64_MAX;
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
+        private->tlbs[i].stale = true;
+        private->tlbs[i].jumped = true; /* what is zero would match address 0 */
+    }
     pthread_mutex_init(&private->fence_lock, NULL);
     private->domain = domain_join(config->memory, hart);
     if (config->loop) {
@@ -81,7 +85,8 @@ void hart_reset(struct hart *hart, uint64_t pc)
     atomic_fetch_and(&hart->mip, lines);
     memset(hart->x, 0, sizeof(hart->x));
     memset(hart->f, 0, sizeof(hart->f));
-    memset(&hart->instret, 0, offsetof(struct hart, mip) - offsetof(struct hart, instret));
+    hart->instret = 0;
+    memset(&hart->reservation_address, 0, offsetof(struct hart, mip) - offsetof(struct hart, reservation_address));
     hart->pc = pc;
     hart->privilege = PRIVILEGE_MACHINE;
     hart->misa = misa_value(&hart->extensions);

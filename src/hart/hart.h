@@ -77,6 +77,19 @@ struct tlb_entry {
 };
 
 /*
+ * Where an engine that translates has the code for a virtual address: an entry that matches may be
+ * jumped to, with no other check. It goes with the translation of its page and with fence.i.
+ * TLB_NO_JUMP, an odd address, matches nothing.
+ */
+#define TLB_JUMPS   4096
+#define TLB_NO_JUMP UINT64_MAX
+
+struct tlb_jump {
+    uint64_t pc;
+    const void *code;
+};
+
+/*
  * The translations of one context: privilege, SUM, MXR and satp. A hart has a few, so that going
  * to the kernel and back, copying from user space, and returning to an address space (ASID) find
  * their entries again.
@@ -86,11 +99,15 @@ struct tlb_entry {
 struct tlb {
     uint64_t satp;
     uint32_t mode;  /* private encoding of effective privilege, SUM, MXR */
-    uint64_t used;  /* for choosing a victim */
     bool stale;     /* entries must be cleared before use */
+    bool jumped;    /* there are jumps */
+    uint64_t used;  /* for choosing a victim */
     uint64_t large; /* by a hash of the GiB: parts of superpages may be among the entries */
+    uint64_t jumps_generation; /* of the code that jumps lead to */
     struct tlb_entry entries[TLB_ENTRIES];
-    uint8_t span[TLB_ENTRIES]; /* log2 of the leaf's size: what one sfence.vma address covers */
+    struct tlb_jump jumps[TLB_JUMPS]; /* by pc / 2 */
+    uint8_t span[TLB_ENTRIES];        /* log2 of the leaf's size: what an sfence.vma covers */
+    bool jumps_into[TLB_ENTRIES];     /* by page: there may be jumps to it */
 };
 
 /* Reasons why a hart leaves its instructions at the next block boundary (hart->attention). */
@@ -157,6 +174,10 @@ struct hart {
 
     /* Instructions retired since reset. Exact whenever the engine calls out. */
     uint64_t instret;
+
+    /* Of the engine that translates: itself, and where an LR that it executes loaded from. */
+    void *engine;
+    void *reservation_host;
 
     /* LR/SC (see reservation.c): the virtual address, or UINT64_MAX for none; what was loaded. */
     uint64_t reservation_address;
@@ -280,7 +301,8 @@ void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid);
 void hart_fence_i(struct hart *hart);
 
 struct hart_fence {
-    enum { HART_FENCE_I, HART_FENCE_VMA } kind;
+    /* HART_FENCE_JUMPS: translated code goes away; see struct tlb_jump. */
+    enum { HART_FENCE_I, HART_FENCE_VMA, HART_FENCE_JUMPS } kind;
     uint64_t va, size, asid;
 };
 

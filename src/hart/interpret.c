@@ -839,9 +839,29 @@ enum attended engine_attend(struct hart *hart)
     return hart_attend(hart);
 }
 
-uint64_t engine_code_epoch(const struct hart *hart)
+void engine_leave(struct hart *hart)
+{
+    guest_leave(hart);
+}
+
+void engine_enter(struct hart *hart)
+{
+    guest_enter(hart);
+}
+
+uint64_t engine_epoch(const struct hart *hart)
 {
     return hart->private->code.epoch;
+}
+
+uint64_t engine_epoch_now(void)
+{
+    return code_epoch_now();
+}
+
+void engine_forget_jumps(struct hart *hart)
+{
+    mmu_forget_jumps(hart);
 }
 
 void engine_prepare(const struct hart *hart, struct engine_insn *insn, uint32_t bits)

@@ -35,10 +35,22 @@ static const uint8_t misaligned[] = {TRAP_LOAD_MISALIGNED, TRAP_STORE_MISALIGNED
 
 /* --- Contexts -------------------------------------------------------------------------------- */
 
-static void tlb_clear(struct tlb *tlb)
+static void jumps_clear(struct tlb *tlb, uint64_t generation)
+{
+    tlb->jumps_generation = generation;
+    if (!tlb->jumped)
+        return;
+    for (unsigned i = 0; i < TLB_JUMPS; i++)
+        tlb->jumps[i].pc = TLB_NO_JUMP;
+    memset(tlb->jumps_into, 0, sizeof(tlb->jumps_into));
+    tlb->jumped = false;
+}
+
+static void tlb_clear(struct tlb *tlb, uint64_t generation)
 {
     for (unsigned i = 0; i < TLB_ENTRIES; i++)
         memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
+    jumps_clear(tlb, generation);
     tlb->large = 0;
     tlb->stale = false;
 }
@@ -61,7 +73,9 @@ static struct tlb *context_find(struct hart_private *private, uint64_t satp, uin
         victim->stale = true;
     }
     if (victim->stale)
-        tlb_clear(victim);
+        tlb_clear(victim, private->jumps_generation);
+    else if (victim->jumps_generation != private->jumps_generation)
+        jumps_clear(victim, private->jumps_generation);
     victim->used = ++private->tlb_uses;
     return victim;
 }
@@ -102,11 +116,28 @@ void mmu_context_changed(struct hart *hart)
         data == hart->privilege ? hart->fetch_tlb : context_select(hart, hart->data_tlb, data);
 }
 
+/* Those of the context in use go now; the others when they are used again. */
+void mmu_forget_jumps(struct hart *hart)
+{
+    uint64_t generation = ++hart->private->jumps_generation;
+    if (hart->fetch_tlb)
+        jumps_clear(hart->fetch_tlb, generation);
+    if (hart->data_tlb && hart->data_tlb != hart->fetch_tlb)
+        jumps_clear(hart->data_tlb, generation);
+}
+
 void mmu_flush(struct hart *hart)
 {
     for (unsigned i = 0; i < TLB_CONTEXTS; i++)
         hart->private->tlbs[i].stale = true;
     mmu_context_changed(hart);
+}
+
+static void jumps_drop(struct tlb *tlb, uint64_t first, uint64_t last)
+{
+    for (unsigned i = 0; i < TLB_JUMPS; i++)
+        if (tlb->jumps[i].pc >= first && tlb->jumps[i].pc <= last)
+            tlb->jumps[i].pc = TLB_NO_JUMP;
 }
 
 static uint64_t large_bit(uint64_t va)
@@ -131,10 +162,17 @@ static void entry_drop(struct tlb *tlb, unsigned i, uint64_t first, uint64_t las
 static void tlb_drop(struct tlb *tlb, uint64_t first, uint64_t last)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
-    for (uint64_t page = first >> MEMORY_PAGE_SHIFT; page <= last >> MEMORY_PAGE_SHIFT; page++)
+    bool jumps = false;
+    for (uint64_t page = first >> MEMORY_PAGE_SHIFT; page <= last >> MEMORY_PAGE_SHIFT; page++) {
         entry_drop(tlb, page & (TLB_ENTRIES - 1), first, last);
-    if (!(tlb->large & (large_bit(first) | large_bit(last))))
+        jumps |= tlb->jumps_into[page & (TLB_ENTRIES - 1)];
+    }
+    if (!(tlb->large & (large_bit(first) | large_bit(last)))) {
+        if (jumps)
+            jumps_drop(tlb, first, last);
         return;
+    }
+    jumps_clear(tlb, tlb->jumps_generation); /* to anywhere in the superpage */
     for (unsigned i = 0; i < TLB_ENTRIES; i += 8) {
         /* Eight at once: is any span above that of a page? */
         uint64_t spans = load_le64(&tlb->span[i]);

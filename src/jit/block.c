@@ -5,6 +5,8 @@
 
 #define PAGE_OFFSET (MEMORY_PAGE_SIZE - 1)
 
+enum { LR_SC_LENGTH = 16 }; /* instructions of a sequence that the architecture gives promises for */
+
 static bool is_same_page(uint64_t a, uint64_t b)
 {
     return (a ^ b) < MEMORY_PAGE_SIZE &&
@@ -23,11 +25,55 @@ static bool read_bits(const uint8_t *page, unsigned offset, uint32_t *bits)
     return true;
 }
 
+static bool is_lr(unsigned op)
+{
+    return op == INSN_lr_w || op == INSN_lr_d;
+}
+
+static bool is_sc(unsigned op)
+{
+    return op == INSN_sc_w || op == INSN_sc_d;
+}
+
+/*
+ * The address of the SC that belongs to the LR at pc, if what lies in between only computes with
+ * registers and can neither be entered from within nor replace the address; 0 for all others. With
+ * that, SC is a compare-and-swap of what was loaded, and need not look at a reservation.
+ */
+static uint64_t matching_sc(const uint8_t *page, uint64_t pc, const struct insn *lr,
+                            const struct isa_extensions *extensions)
+{
+    uint64_t entered = 0; /* the nearest target of a branch forward */
+    uint64_t at = pc + lr->length;
+    if (lr->rd == lr->rs1)
+        return 0;
+    for (unsigned i = 0; i < LR_SC_LENGTH && is_same_page(at, pc); i++) {
+        struct insn insn;
+        uint32_t bits;
+        if (!read_bits(page, at & PAGE_OFFSET, &bits) || !isa_decode(bits, extensions, &insn))
+            return 0;
+        if (is_sc(insn.op))
+            return insn.rs1 == lr->rs1 && isa_access_bytes(insn.op) == isa_access_bytes(lr->op) &&
+                           !(entered && entered <= at)
+                       ? at
+                       : 0;
+        const struct isa_instruction *info = isa_instruction(insn.op);
+        if (info->flags & ISA_BRANCH) {
+            uint64_t target = at + (uint64_t)(int64_t)insn.imm;
+            if (target > pc && (!entered || target < entered))
+                entered = target;
+        } else if (info->flags || insn.rd == lr->rs1) {
+            return 0;
+        }
+        at += insn.length;
+    }
+    return 0;
+}
+
 /* Whether the interpreter is what comes next in any case: the block ends with such a call. */
 static bool ends_block(const struct insn *insn, uint32_t flags)
 {
-    if (insn->op == INSN_illegal || insn->op == INSN_fence_i || insn->op == INSN_lr_w ||
-        insn->op == INSN_lr_d)
+    if (insn->op == INSN_illegal || insn->op == INSN_fence_i || is_lr(insn->op))
         return true;
     return ((flags & ISA_SYSTEM) && !(flags & ISA_CSR)) ||
            ((flags & ISA_JUMP) && insn->op != INSN_jal && insn->op != INSN_jalr);
@@ -42,6 +88,7 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
              const struct isa_extensions *extensions)
 {
     bool halfwords = isa_extensions_test(extensions, ISA_EXT_C);
+    uint64_t sc = 0; /* that belongs to an LR before it */
     block->pc = pc;
     block->count = 0;
     while (block->count < IR_BLOCK_MAX) {
@@ -68,6 +115,16 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
         };
         uint64_t next = pc + insn.length, target = pc + (uint64_t)(int64_t)insn.imm;
 
+        if (is_lr(insn.op))
+            sc = block->count + LR_SC_LENGTH <= IR_BLOCK_MAX
+                     ? matching_sc(page, pc, &insn, extensions)
+                     : 0;
+        if (is_lr(insn.op) && sc) {
+            pc = next;
+            continue;
+        }
+        if (is_sc(insn.op) && pc != sc)
+            ir->op = IR_CALL;
         if (ends_block(&insn, flags)) {
             ir->op = IR_CALL;
             finish(block, block->count, next);

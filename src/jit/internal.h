@@ -1,34 +1,41 @@
 /* Private to jit/: what its files share. */
 #pragma once
 
+#include <pthread.h>
+#include <stdio.h>
+
 #include "hart/engine.h"
 #include "jit/ir.h"
 #include "jit/jit.h"
 
-#define CODE_SIZE     (16u << 20) /* bytes of host code a hart keeps */
-#define CODE_ROOM     (48u << 10) /* at least this much is free before a block is translated */
-#define JUMPS         2048        /* entries of the cache of jump targets */
+#define REGIONS     8
+#define REGION_SIZE (4u << 20)  /* bytes of host code */
+#define CODE_ROOM   (48u << 10) /* at least this much is free before a block is translated */
+
 #define BLOCK_BUCKETS 65536
 #define PAGE_BUCKETS  4096
-#define EPOCH_DEAD    0 /* no hart is ever in this epoch */
 
 /*
- * A guest page that translations were made from. It is valid in one epoch; in the next it is
- * compared with what the page holds then. A page that has changed is left behind, in EPOCH_DEAD,
- * where no jump finds its blocks, and a new one is made.
+ * A guest page that translations were made from, found by where it lies on the host. `epoch` is
+ * when source was last known to be what the page holds. One that has changed is forgotten with its
+ * blocks, whose code nothing leads to any more once each hart has executed its fence.i.
  */
 struct jit_page {
-    uint64_t epoch;      /* first: host code compares it */
-    const uint8_t *host; /* NULL: dead */
+    const uint8_t *host;
     struct jit_page *next;
-    uint8_t *source; /* the bytes that were translated */
+    uint64_t id; /* no two pages ever have the same */
+    uint64_t epoch;
+    struct jit_block *blocks;
+    uint8_t source[MEMORY_PAGE_SIZE] __attribute__((aligned(8)));
 };
 
 struct jit_block {
     uint64_t pc;
-    const struct jit_page *page;
+    struct jit_page *page;
     const uint8_t *code; /* where it runs */
-    struct jit_block *next;
+    unsigned region;
+    struct jit_block *next;         /* in its bucket */
+    struct jit_block *next_of_page; /* of the same page */
 };
 
 /* An instruction that a block calls the interpreter for: always, or where the fast path ends. */
@@ -39,51 +46,104 @@ struct jit_site {
     uint32_t length; /* in bytes */
 };
 
-/*
- * A direct jump to another block. Within a page it is patched once. Across pages it is guarded: the
- * fetch TLB must still translate the target's page as it did (page, addend), and its translations
- * must be valid (*epoch).
- */
+/* A direct jump to another block of the same page. It leads to its stub until that block exists,
+ * and again when that block's region is emptied. */
 struct jit_link {
-    uint64_t pc; /* of the target; first: host code reads it */
-    uint64_t page;
-    uint64_t addend;
-    const uint64_t *epoch;
-    const struct jit_page *from;
-    int32_t patch; /* of the jump's field, from this structure */
-    bool guarded;
+    uint64_t pc; /* of the target */
+    uint64_t page_id;
+    int32_t patch, stub; /* the jump's field and the stub, from this structure */
 };
 
-/* The target of an indirect jump: valid in this epoch while the fetch TLB has this addend. */
-struct jit_jump {
-    uint64_t pc, addend, epoch;
-    const uint8_t *code;
+/* A jump out of another region, to be taken back when this region is emptied. */
+struct jit_incoming {
+    struct jit_link *link; /* as written */
+    uint64_t generation;   /* of the region it is in */
 };
 
-/* Code that all blocks use. Addresses in the writable view. */
+struct jit_region {
+    uint8_t *start, *at, *end; /* as written */
+    uint64_t generation; /* how often it was emptied */
+    bool closed;         /* being emptied */
+    struct jit_incoming *incoming;
+    size_t incoming_count, incoming_room;
+};
+
+/* Code that all blocks use, as written. */
 struct jit_thunks {
-    const uint8_t *enter;     /* from C: see jit_enter */
-    const uint8_t *one;       /* called with rax = struct jit_site */
-    const uint8_t *exit_link; /* jumped to with rax = struct jit_link that is not linked */
-    const uint8_t *jump;      /* jumped to with rax = the guest address to go to */
+    const uint8_t *enter;  /* from C: see jit_enter */
+    const uint8_t *leave;  /* jumped to: back to C */
+    const uint8_t *one;    /* called with rax = struct jit_site */
+    const uint8_t *resume; /* jumped to with rax = the guest address to go to */
+    const uint8_t *link;   /* jumped to with rax = struct jit_link that is not linked */
 };
 
-/* Runs host code until it needs the dispatcher. Returns the link it came by, or NULL. */
-typedef const struct jit_link *jit_enter(struct hart *hart, const void *code, uint64_t epoch,
-                                         const struct jit_jump *jumps);
+/* Translations are of the machine; all is under the lock, but for what says otherwise. */
+struct jit {
+    pthread_mutex_t lock;
+    pthread_cond_t emptied;
+    uint8_t *write, *run; /* two views of the same memory; constant */
+    struct jit_thunks thunks;
+    struct jit_region regions[REGIONS];
+    unsigned current;
+    bool emptying;
+    uint64_t page_ids;
+    struct jit_page *pages[PAGE_BUCKETS];
+    struct jit_block *blocks[BLOCK_BUCKETS];
+    struct ir_block ir;
+    FILE *perf_map;
+    struct jit_stats stats;
 
-/* Called by host code: executes the site's instruction. False: the block is left. */
-typedef bool jit_one(struct hart *hart, const struct jit_site *site);
+    struct hart *harts[HART_MAX]; /* constant once they run */
+    unsigned hart_count;
+};
+
+/* What one hart runs, on its thread. */
+struct jit_hart {
+    struct jit *jit;
+    struct hart *hart;
+    struct jit_hart_stats stats;
+};
+
+/* Runs host code until the hart is to stop. */
+typedef void jit_enter(struct hart *hart, const void *code);
+
+/* What host code calls. Each returns where to go on; NULL from jit_one: behind the site. */
+typedef const void *jit_one(struct hart *hart, const struct jit_site *site);
+typedef const void *jit_resume(struct hart *hart, const struct jit_link *link);
+
+static inline const uint8_t *jit_runnable(const struct jit *jit, const uint8_t *code)
+{
+    return jit->run + (code - jit->write);
+}
+
+/* --- Translations (cache.c) ------------------------------------------------------------------ */
+
+bool cache_init(struct jit *jit, struct error *err);
+void cache_finish(struct jit *jit);
+
+enum cache_result {
+    CACHE_FOUND,
+    CACHE_STRADDLES, /* the instruction lies across two pages */
+    CACHE_FULL,      /* cache_make_room, and try again */
+};
+
+/* The code for pc, which lies in the page at `host`, for a hart whose last fence.i was at `epoch`.
+ * A link, if any, is made to lead to it. */
+enum cache_result cache_find(struct jit *jit, struct hart *hart, const uint8_t *host, uint64_t pc,
+                             const struct jit_link *link, const uint8_t **code);
+
+/* Empties the oldest region. Other harts run on, but for a moment at their next attention. */
+void cache_make_room(struct jit *jit, struct hart *hart);
 
 /* --- The code generator of the host (x86_64/) ------------------------------------------------ */
 
 /* Writes the thunks at `at` and returns what follows them. */
-uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one);
+uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one, jit_resume *resume);
 
 /* Writes a block's code, with its sites and links behind it, and returns what follows it. At most
  * CODE_ROOM bytes. */
 uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct hart *hart,
-                        const struct ir_block *block, const struct jit_page *page);
+                        const struct ir_block *block, uint64_t page_id);
 
-/* Makes the jump with this field go to `target`. */
+/* Makes the jump with this field go to `target`, while others may be executing it. */
 void host_patch(uint8_t *field, const uint8_t *target);

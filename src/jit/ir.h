@@ -1,6 +1,6 @@
 /*
  * The plain data between the stages: guest code is read into a struct ir_block (block.c), which
- * passes improve (fold.c) and a code generator turns into host code (x86_64/).
+ * passes improve (fold.c, share.c) and a code generator turns into host code (x86_64/).
  */
 #pragma once
 
@@ -19,22 +19,32 @@ enum ir_op {
     IR_OPS
 };
 
+enum { IR_BLOCK_MAX = 64, IR_SHARES = 12 };
+
 /*
  * One guest instruction. Fields are those of struct insn, except: imm of branches is the target;
  * auipc and lui are constants already; rd 0 is only found where an instruction also does something
  * else than writing it. `index` instructions of the block have retired before it.
+ *
+ * lr and sc are only found as the two ends of a sequence that nothing can enter in the middle, with
+ * the same address and size, and no other memory access in between; all others are IR_CALL.
  */
 struct ir {
     uint16_t op; /* enum ir_op, or enum insn_op */
     uint8_t rd, rs1, rs2, rs3, rm;
     uint8_t length; /* of the instruction, in bytes */
     uint16_t index;
+
+    /* Loads and stores that share one translation (share.c): its number from 1 on, 0 for none. The
+     * first one of them translates [address + first, address + last], which are all of theirs. */
+    uint8_t share;
+    bool share_begins;
+    int16_t first, last;
+
     uint32_t bits;
     uint64_t pc;
     int64_t imm;
 };
-
-enum { IR_BLOCK_MAX = 64 };
 
 /* One entry, at pc; exits are where branches are taken, and the end, which is an IR_EXIT or a jalr.
  */
@@ -55,3 +65,6 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
 
 /* Computes what is known at translation time, and takes out what does nothing. */
 void ir_fold(struct ir_block *block);
+
+/* Finds loads and stores near one another, so that one translation serves them. */
+void ir_share(struct ir_block *block);

@@ -6,7 +6,7 @@ bool jit_available(void)
     return false;
 }
 
-struct jit *jit_create(struct hart *hart, struct error *err)
+struct jit *jit_create(struct error *err)
 {
     error_set(err, "this host has no code generator: use --engine interp");
     return NULL;
@@ -16,6 +16,30 @@ void jit_destroy(struct jit *jit)
 {
 }
 
-void jit_run(struct jit *jit)
+bool jit_write_perf_map(struct jit *jit, struct error *err)
 {
+    return false;
+}
+
+struct jit_hart *jit_attach(struct jit *jit, struct hart *hart)
+{
+    return NULL;
+}
+
+void jit_detach(struct jit_hart *jit_hart)
+{
+}
+
+void jit_run(struct jit_hart *jit_hart)
+{
+}
+
+void jit_get_stats(struct jit *jit, struct jit_stats *stats)
+{
+    *stats = (struct jit_stats){0};
+}
+
+void jit_hart_get_stats(const struct jit_hart *jit_hart, struct jit_hart_stats *stats)
+{
+    *stats = (struct jit_hart_stats){0};
 }

@@ -120,6 +120,11 @@ static void sbi_timer_fired(void *opaque)
 bool cpu_create_all(struct machine *machine, struct error *err)
 {
     machine->semihosting = semihosting_create(machine, machine->config.semihosting);
+    if (machine->config.engine == MACHINE_ENGINE_JIT) {
+        machine->jit = jit_create(err);
+        if (!machine->jit || (machine->config.perf_map && !jit_write_perf_map(machine->jit, err)))
+            return false;
+    }
     for (unsigned i = 0; i < machine->config.cpus; i++) {
         struct cpu *cpu = &machine->cpus[i];
         *cpu = (struct cpu){.machine = machine, .index = i, .parked = true};
@@ -142,11 +147,8 @@ bool cpu_create_all(struct machine *machine, struct error *err)
         cpu->sbi_timer = loop_add_timer(machine->loop, sbi_timer_fired, cpu);
         cpu->pmu = pmu_create(cpu->hart);
         machine->cpu_count = i + 1;
-        if (machine->config.engine == MACHINE_ENGINE_JIT) {
-            cpu->jit = jit_create(cpu->hart, err);
-            if (!cpu->jit)
-                return false;
-        }
+        if (machine->jit)
+            cpu->jit = jit_attach(machine->jit, cpu->hart);
     }
     struct memory_listener listener = {.remapped = remapped, .opaque = machine};
     memory_set_listener(machine->memory, &listener);
@@ -171,10 +173,12 @@ void cpu_destroy_all(struct machine *machine)
         struct cpu *cpu = &machine->cpus[i];
         loop_remove_timer(cpu->sbi_timer);
         pmu_destroy(cpu->pmu);
-        jit_destroy(cpu->jit);
+        jit_detach(cpu->jit);
         hart_destroy(cpu->hart);
     }
     machine->cpu_count = 0;
+    jit_destroy(machine->jit);
+    machine->jit = NULL;
     semihosting_destroy(machine->semihosting);
     machine->semihosting = NULL;
 }

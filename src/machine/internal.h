@@ -38,7 +38,7 @@ enum hsm_state {
 struct cpu {
     struct machine *machine;
     struct hart *hart;
-    struct jit *jit; /* NULL: interpreted */
+    struct jit_hart *jit; /* NULL: interpreted */
     unsigned index;
     pthread_t thread;
     bool thread_started;
@@ -63,6 +63,7 @@ enum machine_request {
 struct semihosting;
 
 struct machine {
+    struct jit *jit; /* NULL: interpreted */
     struct machine_config config;
     struct isa_extensions extensions;
     struct loop *loop;

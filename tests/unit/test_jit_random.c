@@ -25,6 +25,7 @@ enum {
 struct run {
     struct guest guest;
     struct jit *jit; /* NULL: interpreted */
+    struct jit_hart *jit_hart;
     uint64_t traps, trap_count;
 };
 
@@ -77,13 +78,15 @@ static void run_init(struct run *run, bool translated)
     *run = (struct run){0};
     guest_init(&run->guest, 1, "max", &hooks);
     if (translated) {
-        run->jit = jit_create(run->guest.hart, &err);
+        run->jit = jit_create(&err);
         assert_non_null(run->jit);
+        run->jit_hart = jit_attach(run->jit, run->guest.hart);
     }
 }
 
 static void run_finish(struct run *run)
 {
+    jit_detach(run->jit_hart);
     jit_destroy(run->jit);
     guest_finish(&run->guest);
 }
@@ -308,7 +311,7 @@ static uint64_t random_program(struct run *run)
 static void execute(struct run *run)
 {
     if (run->jit)
-        jit_run(run->jit);
+        jit_run(run->jit_hart);
     else
         hart_interpret(run->guest.hart);
 }

@@ -9,46 +9,42 @@ static void retire(struct emitter *e, unsigned count)
         x86_arithmetic(&e->x, true, X86_GROUP_ADD, x86_register(INSTRET), (int32_t)count);
 }
 
-static void to_stub(struct emitter *e, struct link *link, enum x86_condition condition)
+static uint8_t *unless_attention(struct emitter *e)
 {
-    link->jumps[link->jump_count++] = x86_jump_if(&e->x, condition);
+    x86_arithmetic(&e->x, false, X86_GROUP_CMP, x86_memory(RBP, HART(attention)), 0);
+    return x86_jump_if(&e->x, X86_NE);
 }
 
-/* rcx = the fetch TLB; does it translate the page as it did, and is the code there valid? */
-static void guard(struct emitter *e, struct link *link)
+/* rax = the target, which the operand of its entry among the context's jumps must match. */
+static void jump_through(struct emitter *e, struct x86_operand pc)
 {
     struct x86 *x = &e->x;
-    int32_t entry = (int32_t)(link->pc >> TLB_INDEX_SHIFT & TLB_INDEX_MASK);
-    x86_op(x, X86_LOAD, RCX, x86_memory(RBP, HART(fetch_tlb)));
-    link->relative[0] = x86_op_relative(x, X86_LOAD, RAX);
-    x86_op(x, X86_CMP, RAX, x86_memory(RCX, entry + TLB_ENTRY_TAG(ACCESS_FETCH)));
-    to_stub(e, link, X86_NE);
-    link->relative[1] = x86_op_relative(x, X86_LOAD, RAX);
-    x86_op(x, X86_CMP, RAX, x86_memory(RCX, entry + TLB_ENTRY(addend)));
-    to_stub(e, link, X86_NE);
-    link->relative[2] = x86_op_relative(x, X86_LOAD, RAX);
-    x86_op(x, X86_LOAD, RAX, x86_memory(RAX, 0));
-    x86_op(x, X86_CMP, RAX, x86_memory(RSP, FRAME_EPOCH));
-    to_stub(e, link, X86_NE);
+    struct x86_operand code = pc;
+    code.displacement += TLB_JUMP(code) - TLB_JUMP(pc);
+    x86_op(x, X86_CMP, RAX, pc);
+    x86_patch(x86_jump_if(x, X86_NE), e->thunks->resume);
+    x86_form(x, 0xff, false, false, 4, code);
 }
 
 /* From the instruction at pc to target, when so many of the block have retired. Interrupts are
- * noticed where it goes backward or leaves the page, so in every loop. */
+ * noticed where it goes backward, so in every loop. */
 void emit_exit_to(struct emitter *e, uint64_t pc, uint64_t target, unsigned retired)
 {
+    struct x86 *x = &e->x;
     struct link *link = &e->links[e->link_count++];
-    *link = (struct link){.pc = target, .guarded = (target & PAGE_MASK) != (pc & PAGE_MASK)};
+    *link = (struct link){.pc = target};
     retire(e, retired);
-    if (link->guarded || target <= pc) {
-        x86_arithmetic(&e->x, false, X86_GROUP_CMP, x86_memory(RBP, HART(attention)), 0);
-        to_stub(e, link, X86_NE);
+    if (target <= pc)
+        link->attention = unless_attention(e);
+    if ((target & PAGE_MASK) != (pc & PAGE_MASK)) {
+        int32_t index = (int32_t)(target & TLB_JUMP_MASK) * 8;
+        x86_constant(x, RAX, target);
+        jump_through(e, x86_memory(CONTEXT, index + TLB_JUMP(pc)));
+    } else if (target == e->block->pc) {
+        x86_jump_to(x, e->start);
+    } else {
+        link->patch = x86_jump_aligned(x);
     }
-    if (link->guarded)
-        guard(e, link);
-    if (target == e->block->pc && !link->guarded)
-        x86_jump_to(&e->x, e->start);
-    else
-        link->patch = x86_jump(&e->x);
 }
 
 void emit_exit(struct emitter *e, const struct ir *ir, unsigned code)
@@ -89,14 +85,17 @@ void emit_jalr(struct emitter *e, const struct ir *ir, unsigned code)
         if (ir->imm)
             x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RAX), (int32_t)ir->imm);
     }
-    x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RAX), -2);
+    /* Bit 0 is ignored: an odd target matches no jump, and is made even after that. */
     if (ir->rd) {
         unsigned d = is_pinned(ir->rd) ? pinned[ir->rd] : RCX;
         x86_constant(x, d, ir->pc + ir->length);
         emit_save(e, ir->rd, d);
     }
     retire(e, ir->index + 1u);
-    x86_jump_to(x, e->thunks->jump);
+    x86_patch(unless_attention(e), e->thunks->resume);
+    x86_op32(x, X86_LOAD, RCX, x86_register(RAX));
+    x86_arithmetic(x, false, X86_GROUP_AND, x86_register(RCX), TLB_JUMP_MASK);
+    jump_through(e, x86_indexed(CONTEXT, RCX, 3, TLB_JUMP(pc)));
 }
 
 enum { CSR_WRITE, CSR_SET, CSR_CLEAR, CSR_KIND = 3, CSR_IMMEDIATE = 4 };

@@ -3,6 +3,7 @@
  *
  *     code of the instructions    fast paths, in order
  *     exits of taken branches
+ *     translations                of accesses that share one and did not find it
  *     sites and links             data
  *     stubs                       where fast paths fall back to: call the interpreter, or leave
  */
@@ -10,7 +11,6 @@
 
 const uint8_t pinned[32] = {
     [0 ... 31] = NOT_PINNED,
-    [1] = R14,
     [2] = RBX,
     [8] = R12,
     [9] = R13,
@@ -134,11 +134,17 @@ const struct emitter_row emitters[IR_OPS] = {
     [INSN_czero_eqz] = {emit_conditional_zero, X86_CMOVE},
     [INSN_czero_nez] = {emit_conditional_zero, X86_CMOVNE},
 
+    [INSN_flh]       = {emit_load_fp},
     [INSN_flw]       = {emit_load_fp},
     [INSN_fld]       = {emit_load_fp},
+    [INSN_fsh]       = {emit_store_fp},
     [INSN_fsw]       = {emit_store_fp},
     [INSN_fsd]       = {emit_store_fp},
 
+    [INSN_lr_w]       = {emit_lr},
+    [INSN_sc_w]       = {emit_sc},
+    [INSN_lr_d]       = {emit_lr},
+    [INSN_sc_d]       = {emit_sc},
     [INSN_amoswap_w]  = {emit_swap, X86_XCHG},
     [INSN_amoadd_w]   = {emit_swap, X86_XADD},
     [INSN_amoxor_w]   = {emit_amo, X86_XOR},
@@ -298,19 +304,25 @@ static void emit_site(struct emitter *e, const struct site *site, const uint8_t 
     x86_jump_to(&e->x, site->back);
 }
 
-static void emit_link(struct emitter *e, const struct link *link, const uint8_t *data)
+/* The stub of a jump that is not linked yet, and where one goes that notices an interrupt. */
+static void emit_link(struct emitter *e, const struct link *link, struct jit_link *data)
 {
-    static const size_t fields[] = {offsetof(struct jit_link, page),
-                                    offsetof(struct jit_link, addend),
-                                    offsetof(struct jit_link, epoch)};
-    for (unsigned i = 0; i < link->jump_count; i++)
-        x86_here(&e->x, link->jumps[i]);
-    for (unsigned i = 0; link->guarded && i < ARRAY_SIZE(fields); i++)
-        x86_patch(link->relative[i], data + fields[i]);
-    if (link->patch)
-        x86_here(&e->x, link->patch);
-    x86_patch(x86_address(&e->x, RAX), data);
-    x86_jump_to(&e->x, e->thunks->exit_link);
+    if (link->attention) {
+        x86_here(&e->x, link->attention);
+        x86_constant(&e->x, RAX, link->pc);
+        x86_jump_to(&e->x, e->thunks->resume);
+    }
+    if (!link->patch)
+        return;
+    *data = (struct jit_link){
+        .pc = link->pc,
+        .page_id = e->page_id,
+        .patch = (int32_t)(link->patch - (uint8_t *)data),
+        .stub = (int32_t)(e->x.at - (uint8_t *)data),
+    };
+    x86_here(&e->x, link->patch);
+    x86_patch(x86_address(&e->x, RAX), (const uint8_t *)data);
+    x86_jump_to(&e->x, e->thunks->link);
 }
 
 static void fill_site(struct emitter *e, const struct site *site, struct jit_site *data)
@@ -320,32 +332,21 @@ static void fill_site(struct emitter *e, const struct site *site, struct jit_sit
     engine_prepare(e->hart, &data->insn, site->ir->bits);
 }
 
-static void fill_link(struct emitter *e, const struct link *link, struct jit_link *data)
-{
-    enum { NO_PAGE = 1 }; /* no tag of a TLB */
-    *data = (struct jit_link){
-        .pc = link->pc,
-        .page = NO_PAGE,
-        .epoch = &e->page->epoch,
-        .from = e->page,
-        .patch = link->patch ? (int32_t)(link->patch - (uint8_t *)data) : 0,
-        .guarded = link->guarded,
-    };
-}
-
 uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct hart *hart,
-                        const struct ir_block *block, const struct jit_page *page)
+                        const struct ir_block *block, uint64_t page_id)
 {
     struct emitter e;
     e.x.at = e.start = at;
     e.thunks = thunks;
     e.hart = hart;
     e.block = block;
-    e.page = page;
-    e.site_count = e.link_count = e.taken_count = 0;
+    e.page_id = page_id;
+    e.site_count = e.alone_count = e.link_count = e.taken_count = 0;
     e.fp_on = e.fp_dirty = false;
     e.fp_boxed = 0;
     emit_code(&e);
+    for (unsigned i = 0; i < e.alone_count; i++)
+        emit_alone(&e, &e.alones[i]);
 
     e.x.at += -(uintptr_t)e.x.at & 7;
     struct jit_site *sites = (struct jit_site *)reserve(&e, e.site_count * sizeof(*sites));
@@ -354,14 +355,13 @@ uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct har
         fill_site(&e, &e.sites[i], &sites[i]);
         emit_site(&e, &e.sites[i], (const uint8_t *)&sites[i]);
     }
-    for (unsigned i = 0; i < e.link_count; i++) {
-        fill_link(&e, &e.links[i], &links[i]);
-        emit_link(&e, &e.links[i], (const uint8_t *)&links[i]);
-    }
+    for (unsigned i = 0; i < e.link_count; i++)
+        emit_link(&e, &e.links[i], &links[i]);
     return e.x.at + (-(uintptr_t)e.x.at & 15);
 }
 
 void host_patch(uint8_t *field, const uint8_t *target)
 {
-    x86_patch(field, target);
+    int32_t distance = (int32_t)(target - (field + 4));
+    __atomic_store_n((int32_t *)field, distance, __ATOMIC_RELEASE);
 }

@@ -4,10 +4,11 @@
  * Host registers while translated code runs:
  *
  *   rbp                        struct hart, plus HART_BIAS, so that all of x[] is a byte away
+ *   r14                        struct tlb, in use for loads, stores and fetches
  *   r15                        instret as of the start of the block
- *   rbx rsi rdi r8..r14        guest registers: see host_register()
+ *   rbx rsi rdi r8..r13        guest registers: see pinned
  *   rax rcx rdx, xmm0..xmm3    free within an instruction
- *   [rsp + FRAME_...]          what the thunks and guards need
+ *   [rsp + FRAME_...]          what the thunks need, and translations that accesses share
  */
 #pragma once
 
@@ -18,22 +19,26 @@
 #define HART_BIAS   128
 #define HART(field) ((int32_t)offsetof(struct hart, field) - HART_BIAS)
 
-#define FRAME_EPOCH  8
-#define FRAME_JUMPS  16
-#define FRAME_MXCSR  24
-#define FRAME_MXCSR0 28 /* the one that translated code runs with */
-#define FRAME_SIZE   40
+#define FRAME_MXCSR    8
+#define FRAME_MXCSR0   12 /* the one that translated code runs with */
+#define FRAME_SHARE(n) (16 + 8 * ((n)-1))
+#define FRAME_SIZE     (FRAME_SHARE(IR_SHARES + 1) + 8)
 
 #define TLB_ENTRY(field)                                                                           \
     ((int32_t)(offsetof(struct tlb, entries) + offsetof(struct tlb_entry, field)))
 #define TLB_ENTRY_TAG(access) (TLB_ENTRY(tag) + 8 * (int32_t)(access))
 #define TLB_INDEX_SHIFT       (MEMORY_PAGE_SHIFT - 5)
 #define TLB_INDEX_MASK        ((TLB_ENTRIES - 1) << 5)
+#define TLB_JUMP(field)                                                                            \
+    ((int32_t)(offsetof(struct tlb, jumps) + offsetof(struct tlb_jump, field)))
+#define TLB_JUMP_MASK (2 * (TLB_JUMPS - 1)) /* of pc; times 8 that is where its jump would be */
 
 _Static_assert(sizeof(struct tlb_entry) == 1 << 5, "TLB_INDEX_SHIFT");
+_Static_assert(sizeof(struct tlb_jump) == 16, "TLB_JUMP_MASK");
 _Static_assert(offsetof(struct hart, x) == 0, "HART_BIAS");
+_Static_assert(FRAME_SIZE % 16 == 8, "the stack is aligned when C is called");
 
-enum { NOT_PINNED = 255, INSTRET = R15 };
+enum { NOT_PINNED = 255, CONTEXT = R14, INSTRET = R15 };
 
 /* By guest register: its host register. */
 extern const uint8_t pinned[32];
@@ -48,13 +53,20 @@ struct site {
     uint8_t *address; /* in line: the field of the site's address */
 };
 
+/* An access that does not find the translation that it shares: it gets one of its own, behind the
+ * block, and goes back to make the access. */
+struct alone {
+    const struct ir *ir;
+    struct site *site;
+    uint8_t *jump, *back;
+    uint8_t base; /* host register */
+    uint8_t access;
+};
+
 struct link {
     uint64_t pc;
-    bool guarded;
-    uint8_t *jumps[4]; /* to the stub */
-    unsigned jump_count;
-    uint8_t *relative[3]; /* fields that name the link's page, addend, epoch */
-    uint8_t *patch;       /* the jump to the target, once it is known */
+    uint8_t *attention; /* a jump to where interrupts are noticed, or NULL */
+    uint8_t *patch;     /* the jump to the target, once it is known, or NULL */
 };
 
 struct emitter {
@@ -62,11 +74,13 @@ struct emitter {
     const struct jit_thunks *thunks;
     struct hart *hart;
     const struct ir_block *block;
-    const struct jit_page *page;
+    uint64_t page_id;
     uint8_t *start;
 
     struct site sites[SITES];
     unsigned site_count;
+    struct alone alones[SITES];
+    unsigned alone_count;
     struct link links[LINKS];
     unsigned link_count;
     struct {
@@ -122,8 +136,9 @@ void site_close(struct emitter *e, struct site *site);
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code);
 
 /* memory.c */
-extern emit_function emit_load_memory, emit_store_memory, emit_load_fp, emit_store_fp, emit_swap,
-    emit_amo, emit_amo_choose, emit_amo_cas;
+extern emit_function emit_load_memory, emit_store_memory, emit_load_fp, emit_store_fp, emit_lr,
+    emit_sc, emit_swap, emit_amo, emit_amo_choose, emit_amo_cas;
+void emit_alone(struct emitter *e, const struct alone *alone);
 /* Illegal while mstatus.FS is off: then the interpreter traps. An instruction that writes an f
  * register makes FS dirty. */
 void require_fp(struct emitter *e, struct site *site, bool writes);

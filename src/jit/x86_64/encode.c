@@ -117,6 +117,13 @@ uint8_t *x86_jump(struct x86 *x)
     return x->at - 4;
 }
 
+uint8_t *x86_jump_aligned(struct x86 *x)
+{
+    while (((uintptr_t)x->at + 1) & 3)
+        x86_byte(x, 0x90);
+    return x86_jump(x);
+}
+
 uint8_t *x86_jump_if(struct x86 *x, enum x86_condition condition)
 {
     x86_byte(x, 0x0f);

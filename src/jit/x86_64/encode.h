@@ -208,6 +208,8 @@ void x86_set(struct x86 *x, enum x86_condition condition, unsigned reg);
 
 /* Jumps forward, to where x86_here is called with what they return. */
 uint8_t *x86_jump(struct x86 *x);
+/* Its field can be patched while the code runs. */
+uint8_t *x86_jump_aligned(struct x86 *x);
 uint8_t *x86_jump_if(struct x86 *x, enum x86_condition condition);
 uint8_t *x86_jump_short_if(struct x86 *x, enum x86_condition condition);
 void x86_here(struct x86 *x, uint8_t *jump);

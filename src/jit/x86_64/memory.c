@@ -1,66 +1,110 @@
 /* Emitters of loads, stores and atomics. */
 #include "jit/x86_64/emitter.h"
 
+/* A host register that holds rs1: its own, or rax. */
+static unsigned base_of(struct emitter *e, const struct ir *ir)
+{
+    return emit_use(e, ir->rs1, RAX);
+}
+
 /*
- * rax = the host address of rs1 + imm, rcx and rdx are used up. An access that the TLB has no entry
- * for, or that crosses into the next page, goes to the site.
+ * rdx = what to add to addresses in [base + first, base + last], if the TLB has the page of both
+ * ends for this access; otherwise the jump that is returned is taken. rcx is used up. A mask of
+ * more than the page's bits is for accesses that must be aligned, whose first and last are equal.
  */
-static void host_address(struct emitter *e, const struct ir *ir, struct site *site,
-                         enum access access, unsigned size, bool aligned)
+static uint8_t *look_up(struct emitter *e, unsigned base, int32_t first, int32_t last, int32_t mask,
+                        enum access access)
 {
     struct x86 *x = &e->x;
-    if (is_pinned(ir->rs1)) {
-        x86_op(x, ir->imm ? X86_LEA : X86_LOAD, RAX,
-               ir->imm ? x86_memory(pinned[ir->rs1], (int32_t)ir->imm)
-                       : x86_register(pinned[ir->rs1]));
-    } else {
-        emit_load(e, RAX, ir->rs1);
-        if (ir->imm)
-            x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RAX), (int32_t)ir->imm);
-    }
-    x86_op32(x, X86_LOAD, RCX, x86_register(RAX));
+    x86_op32(x, first ? X86_LEA : X86_LOAD, RCX,
+             first ? x86_memory(base, first) : x86_register(base));
     x86_shift(x, false, X86_GROUP_SHR, RCX, TLB_INDEX_SHIFT);
     x86_arithmetic(x, false, X86_GROUP_AND, x86_register(RCX), TLB_INDEX_MASK);
-    x86_op(x, X86_ADD, RCX, x86_memory(RBP, HART(data_tlb)));
-    int32_t mask = -MEMORY_PAGE_SIZE;
-    if (aligned) {
-        x86_op(x, X86_LOAD, RDX, x86_register(RAX));
-        mask |= (int32_t)size - 1;
-    } else {
-        x86_op(x, X86_LEA, RDX, x86_memory(RAX, (int32_t)size - 1));
-    }
+    x86_op(x, last ? X86_LEA : X86_LOAD, RDX, last ? x86_memory(base, last) : x86_register(base));
     x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX), mask);
-    x86_op(x, X86_CMP, RDX, x86_memory(RCX, TLB_ENTRY_TAG(access)));
-    site_unless(e, site, X86_NE);
-    x86_op(x, X86_ADD, RAX, x86_memory(RCX, TLB_ENTRY(addend)));
+    x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(access)));
+    uint8_t *failed = x86_jump_if(x, X86_NE);
+    x86_op(x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
+    return failed;
+}
+
+static uint8_t *look_up_one(struct emitter *e, const struct ir *ir, unsigned base,
+                            enum access access)
+{
+    int32_t first = (int32_t)ir->imm, last = first + (int32_t)isa_access_bytes(ir->op) - 1;
+    return look_up(e, base, first, last, -MEMORY_PAGE_SIZE, access);
+}
+
+static void site_jump(struct site *site, uint8_t *jump)
+{
+    site->jumps[site->jump_count++] = jump;
+}
+
+/*
+ * The memory at rs1 + imm, as an operand that uses rdx and, if rs1 is not pinned, rax. What the TLB
+ * has no entry for, or that crosses into the next page, goes to the site.
+ */
+static struct x86_operand memory_of(struct emitter *e, const struct ir *ir, struct site *site,
+                                    enum access access)
+{
+    struct x86 *x = &e->x;
+    unsigned base = base_of(e, ir);
+    struct x86_operand operand = x86_indexed(base, RDX, 0, (int32_t)ir->imm);
+    if (!ir->share) {
+        site_jump(site, look_up_one(e, ir, base, access));
+        return operand;
+    }
+    struct x86_operand shared = x86_memory(RSP, FRAME_SHARE(ir->share));
+    struct alone *alone = &e->alones[e->alone_count++];
+    *alone = (struct alone){.ir = ir, .site = site, .base = (uint8_t)base, .access = access};
+    if (ir->share_begins) {
+        alone->jump = look_up(e, base, (int32_t)ir->imm + ir->first, (int32_t)ir->imm + ir->last,
+                              -MEMORY_PAGE_SIZE, access);
+        x86_op(x, X86_STORE, RDX, shared);
+    } else {
+        x86_op(x, X86_LOAD, RDX, shared);
+        x86_op(x, X86_TEST, RDX, x86_register(RDX));
+        alone->jump = x86_jump_if(x, X86_E);
+    }
+    alone->back = x->at;
+    return operand;
+}
+
+void emit_alone(struct emitter *e, const struct alone *alone)
+{
+    x86_here(&e->x, alone->jump);
+    if (alone->ir->share_begins) { /* the others shall not find one either: 0 */
+        x86_form(&e->x, 0xc7, true, false, 0, x86_memory(RSP, FRAME_SHARE(alone->ir->share)));
+        x86_32(&e->x, 0);
+    }
+    site_jump(alone->site, look_up_one(e, alone->ir, alone->base, alone->access));
+    x86_jump_to(&e->x, alone->back);
 }
 
 /* code: enum x86_opcode */
 void emit_load_memory(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    unsigned size = isa_access_bytes(ir->op);
     struct site *site = site_open(e, ir);
-    host_address(e, ir, site, ACCESS_LOAD, size, false);
+    struct x86_operand memory = memory_of(e, ir, site, ACCESS_LOAD);
     unsigned d = ir->rd ? destination(ir->rd) : RAX;
     bool wide = ir->op != INSN_lwu;
-    x86_form(&e->x, code, wide, false, d, x86_memory(RAX, 0));
+    x86_form(&e->x, code, wide, false, d, memory);
     emit_save(e, ir->rd, d);
     site_close(e, site);
 }
 
-static void store(struct emitter *e, unsigned size, unsigned value)
+static void store(struct emitter *e, unsigned size, unsigned value, struct x86_operand memory)
 {
     static const unsigned opcodes[] = {
         [1] = X86_STORE_8, [2] = X86_STORE_16, [4] = X86_STORE, [8] = X86_STORE};
-    x86_form(&e->x, opcodes[size], size == 8, size == 1, value, x86_memory(RAX, 0));
+    x86_form(&e->x, opcodes[size], size == 8, size == 1, value, memory);
 }
 
 void emit_store_memory(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    unsigned size = isa_access_bytes(ir->op);
     struct site *site = site_open(e, ir);
-    host_address(e, ir, site, ACCESS_STORE, size, false);
-    store(e, size, emit_use(e, ir->rs2, RDX));
+    struct x86_operand memory = memory_of(e, ir, site, ACCESS_STORE);
+    store(e, isa_access_bytes(ir->op), emit_use(e, ir->rs2, RCX), memory);
     site_close(e, site);
 }
 
@@ -81,31 +125,32 @@ void require_fp(struct emitter *e, struct site *site, bool writes)
 
 void emit_load_fp(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    struct x86 *x = &e->x;
     unsigned size = isa_access_bytes(ir->op);
     struct site *site = site_open(e, ir);
     require_fp(e, site, false);
-    host_address(e, ir, site, ACCESS_LOAD, size, false);
+    struct x86_operand memory = memory_of(e, ir, site, ACCESS_LOAD);
     require_fp(e, site, true);
-    if (size == 8) {
-        x86_op(&e->x, X86_LOAD, RAX, x86_memory(RAX, 0));
-    } else {
-        x86_op32(&e->x, X86_LOAD, RAX, x86_memory(RAX, 0));
-        x86_constant(&e->x, RCX, UINT64_C(0xffffffff00000000));
-        x86_op(&e->x, X86_OR, RAX, x86_register(RCX));
+    if (size == 2)
+        x86_form(x, X86_MOVZX_16, false, false, RAX, memory);
+    else
+        x86_form(x, X86_LOAD, size == 8, false, RAX, memory);
+    if (size < 8) {
+        x86_constant(x, RCX, UINT64_MAX << 8 * size);
+        x86_op(x, X86_OR, RAX, x86_register(RCX));
     }
     e->fp_boxed = size == 4 ? e->fp_boxed | 1u << ir->rd : e->fp_boxed & ~(1u << ir->rd);
-    x86_op(&e->x, X86_STORE, RAX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rd));
+    x86_op(x, X86_STORE, RAX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rd));
     site_close(e, site);
 }
 
 void emit_store_fp(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    unsigned size = isa_access_bytes(ir->op);
     struct site *site = site_open(e, ir);
     require_fp(e, site, false);
-    host_address(e, ir, site, ACCESS_STORE, size, false);
-    x86_op(&e->x, X86_LOAD, RDX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rs2));
-    store(e, size, RDX);
+    struct x86_operand memory = memory_of(e, ir, site, ACCESS_STORE);
+    x86_op(&e->x, X86_LOAD, RCX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rs2));
+    store(e, isa_access_bytes(ir->op), RCX, memory);
     site_close(e, site);
 }
 
@@ -135,8 +180,38 @@ static void lock(struct emitter *e)
 static struct site *atomic_open(struct emitter *e, const struct ir *ir)
 {
     struct site *site = site_open(e, ir);
-    host_address(e, ir, site, ACCESS_STORE, isa_access_bytes(ir->op), true);
+    unsigned base = base_of(e, ir);
+    int32_t mask = -MEMORY_PAGE_SIZE | ((int32_t)isa_access_bytes(ir->op) - 1);
+    site_jump(site, look_up(e, base, 0, 0, mask, ACCESS_STORE));
+    x86_op(&e->x, X86_LEA, RAX, x86_indexed(base, RDX, 0, 0));
     return site;
+}
+
+/* What was loaded, and where, is all that the SC behind it needs. A reservation that an earlier LR
+ * left in the hart is gone with this one. */
+void emit_lr(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    struct x86 *x = &e->x;
+    struct site *site = atomic_open(e, ir);
+    x86_op(x, X86_STORE, RAX, x86_memory(RBP, HART(reservation_host)));
+    x86_form(x, 0xc7, true, false, 0, x86_memory(RBP, HART(reservation_address)));
+    x86_32(x, UINT32_MAX);
+    x86_op(x, is_word(ir) ? X86_MOVSXD : X86_LOAD, RCX, x86_memory(RAX, 0));
+    x86_op(x, X86_STORE, RCX, x86_memory(RBP, HART(reservation_value)));
+    emit_save(e, ir->rd, RCX);
+    site_close(e, site);
+}
+
+void emit_sc(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    struct x86 *x = &e->x;
+    x86_op(x, X86_LOAD, RCX, x86_memory(RBP, HART(reservation_host)));
+    x86_op(x, X86_LOAD, RAX, x86_memory(RBP, HART(reservation_value)));
+    unsigned value = emit_use(e, ir->rs2, RDX);
+    lock(e);
+    x86_form(x, X86_CMPXCHG, !is_word(ir), false, value, x86_memory(RCX, 0));
+    x86_set(x, X86_NE, RAX);
+    emit_save(e, ir->rd, RAX);
 }
 
 /* code: X86_XCHG or X86_XADD */

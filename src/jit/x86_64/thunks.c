@@ -22,6 +22,8 @@ static void transfer(struct x86 *x, enum x86_opcode opcode)
         if (is_pinned(i))
             x86_op(x, opcode, pinned[i], x86_memory(RBP, HART(x) + 8 * (int32_t)i));
     x86_op(x, opcode, INSTRET, x86_memory(RBP, HART(instret)));
+    if (opcode == X86_LOAD)
+        x86_op(x, X86_LOAD, CONTEXT, x86_memory(RBP, HART(data_tlb)));
 }
 
 /* --- Floating-point flags: MXCSR's sticky ones are the guest's, as long as its code runs ---------
@@ -74,14 +76,12 @@ static void jump_register(struct x86 *x, unsigned reg)
     x86_form(x, 0xff, false, false, 4, x86_register(reg));
 }
 
-/* jit_enter: hart in rdi, code in rsi, epoch in rdx, jumps in rcx. */
+/* jit_enter: hart in rdi, code in rsi. */
 static void make_enter(struct x86 *x)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
         push(x, callee_saved[i], false);
     x86_arithmetic(x, true, X86_GROUP_SUB, x86_register(RSP), FRAME_SIZE);
-    x86_op(x, X86_STORE, RDX, x86_memory(RSP, FRAME_EPOCH));
-    x86_op(x, X86_STORE, RCX, x86_memory(RSP, FRAME_JUMPS));
     x86_form(x, 0xc7, false, false, 0, x86_memory(RSP, FRAME_MXCSR0));
     x86_32(x, MXCSR_HOST);
     flags_clear(x, 0);
@@ -91,98 +91,75 @@ static void make_enter(struct x86 *x)
     jump_register(x, RAX);
 }
 
-/* Returns rax to C. */
-static void make_exit(struct x86 *x)
+static void make_leave(struct x86 *x, const uint8_t *flag_table)
 {
+    transfer(x, X86_STORE);
+    flags_collect(x, 0, flag_table);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), FRAME_SIZE);
     for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0;)
         push(x, callee_saved[i], true);
     ret(x);
 }
 
-static void make_one(struct x86 *x, jit_one *one, const uint8_t *exit, const uint8_t *flag_table)
+/* rax = function(hart, rsi) */
+static void call_c(struct x86 *x, uintptr_t function)
+{
+    x86_op(x, X86_LEA, RDI, x86_memory(RBP, -HART_BIAS));
+    x86_constant(x, RAX, function);
+    x86_form(x, 0xff, false, false, 2, x86_register(RAX));
+}
+
+static void make_one(struct x86 *x, jit_one *one, const uint8_t *flag_table)
 {
     enum { RETURN_ADDRESS = 8 };
     transfer(x, X86_STORE);
     flags_collect(x, RETURN_ADDRESS, flag_table);
-    x86_op(x, X86_LEA, RDI, x86_memory(RBP, -HART_BIAS));
     x86_op(x, X86_LOAD, RSI, x86_register(RAX));
-    x86_constant(x, RAX, (uintptr_t)one);
     x86_arithmetic(x, true, X86_GROUP_SUB, x86_register(RSP), 8);
-    x86_form(x, 0xff, false, false, 2, x86_register(RAX));
+    call_c(x, (uintptr_t)one);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
-    x86_form(x, 0x84, false, true, RAX, x86_register(RAX)); /* test al, al */
-    uint8_t *leave = x86_jump_short_if(x, X86_E);
     flags_clear(x, RETURN_ADDRESS);
     transfer(x, X86_LOAD);
+    x86_op(x, X86_TEST, RAX, x86_register(RAX));
+    uint8_t *leave = x86_jump_short_if(x, X86_NE);
     ret(x);
     x86_here_short(x, leave);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
-    x86_op32(x, X86_XOR, RAX, x86_register(RAX));
-    x86_jump_to(x, exit);
+    jump_register(x, RAX);
 }
 
-/* The target of an indirect jump is looked up among the recent ones. */
-static void make_jump(struct x86 *x, const uint8_t *exit_spill)
+/* Goes on where resume(hart, rax) says. */
+static void make_resume(struct x86 *x, jit_resume *resume, const uint8_t *flag_table)
 {
-    enum { MISSES = 5 };
-    uint8_t *miss[MISSES];
-    x86_arithmetic(x, false, X86_GROUP_CMP, x86_memory(RBP, HART(attention)), 0);
-    miss[0] = x86_jump_if(x, X86_NE);
-    x86_op32(x, X86_LOAD, RCX, x86_register(RAX));
-    x86_shift(x, false, X86_GROUP_SHR, RCX, 1);
-    x86_arithmetic(x, false, X86_GROUP_AND, x86_register(RCX), JUMPS - 1);
-    x86_shift(x, false, X86_GROUP_SHL, RCX, 5);
-    x86_op(x, X86_ADD, RCX, x86_memory(RSP, FRAME_JUMPS));
-    x86_op(x, X86_CMP, RAX, x86_memory(RCX, offsetof(struct jit_jump, pc)));
-    miss[1] = x86_jump_if(x, X86_NE);
-    x86_op(x, X86_LOAD, RDX, x86_memory(RCX, offsetof(struct jit_jump, epoch)));
-    x86_op(x, X86_CMP, RDX, x86_memory(RSP, FRAME_EPOCH));
-    miss[2] = x86_jump_if(x, X86_NE);
-    x86_op32(x, X86_LOAD, RDX, x86_register(RAX));
-    x86_shift(x, false, X86_GROUP_SHR, RDX, TLB_INDEX_SHIFT);
-    x86_arithmetic(x, false, X86_GROUP_AND, x86_register(RDX), TLB_INDEX_MASK);
-    x86_op(x, X86_ADD, RDX, x86_memory(RBP, HART(fetch_tlb)));
-    x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RAX), -MEMORY_PAGE_SIZE);
-    x86_op(x, X86_CMP, RAX, x86_memory(RDX, TLB_ENTRY_TAG(ACCESS_FETCH)));
-    miss[3] = x86_jump_if(x, X86_NE);
-    x86_op(x, X86_LOAD, RAX, x86_memory(RCX, offsetof(struct jit_jump, addend)));
-    x86_op(x, X86_CMP, RAX, x86_memory(RDX, TLB_ENTRY(addend)));
-    miss[4] = x86_jump_if(x, X86_NE);
-    x86_form(x, 0xff, false, false, 4, x86_memory(RCX, offsetof(struct jit_jump, code)));
-
-    x86_here(x, miss[3]);
-    x86_here(x, miss[4]);
-    x86_op(x, X86_LOAD, RAX, x86_memory(RCX, offsetof(struct jit_jump, pc)));
-    x86_here(x, miss[0]);
-    x86_here(x, miss[1]);
-    x86_here(x, miss[2]);
-    x86_op(x, X86_STORE, RAX, x86_memory(RBP, HART(pc)));
-    x86_op32(x, X86_XOR, RAX, x86_register(RAX));
-    x86_jump_to(x, exit_spill);
+    transfer(x, X86_STORE);
+    flags_collect(x, 0, flag_table);
+    x86_op(x, X86_LOAD, RSI, x86_register(RAX));
+    call_c(x, (uintptr_t)resume);
+    flags_clear(x, 0);
+    transfer(x, X86_LOAD);
+    jump_register(x, RAX);
 }
 
-_Static_assert(sizeof(struct jit_jump) == 1 << 5, "make_jump");
-
-uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one)
+uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one, jit_resume *resume)
 {
     struct x86 x = {at};
     const uint8_t *flag_table = make_flag_table(&x);
     thunks->enter = x.at;
     make_enter(&x);
+    thunks->leave = x.at;
+    make_leave(&x, flag_table);
+    thunks->one = x.at;
+    make_one(&x, one, flag_table);
 
-    thunks->exit_link = x.at;
+    thunks->resume = x.at;
+    x86_arithmetic(&x, true, X86_GROUP_AND, x86_register(RAX), -2);
+    x86_op(&x, X86_STORE, RAX, x86_memory(RBP, HART(pc)));
+    x86_op32(&x, X86_XOR, RAX, x86_register(RAX));
+    uint8_t *common = x86_jump(&x);
+    thunks->link = x.at;
     x86_op(&x, X86_LOAD, RCX, x86_memory(RAX, offsetof(struct jit_link, pc)));
     x86_op(&x, X86_STORE, RCX, x86_memory(RBP, HART(pc)));
-    const uint8_t *exit_spill = x.at;
-    transfer(&x, X86_STORE);
-    flags_collect(&x, 0, flag_table);
-    const uint8_t *exit = x.at;
-    make_exit(&x);
-
-    thunks->one = x.at;
-    make_one(&x, one, exit, flag_table);
-    thunks->jump = x.at;
-    make_jump(&x, exit_spill);
+    x86_here(&x, common);
+    make_resume(&x, resume, flag_table);
     return x.at + (-(uintptr_t)x.at & 15);
 }

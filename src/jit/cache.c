@@ -1,0 +1,340 @@
+/*
+ * Translations and the memory they are in.
+ *
+ * Host code fills regions one after another. When all are in use the oldest one is emptied: first
+ * nothing leads to its blocks any more (the tables, jumps of other regions), then every hart is
+ * asked to forget its jumps, which it does outside of translated code; after that no hart can be in
+ * the region or get there.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "jit/internal.h"
+
+#define CODE_SIZE ((size_t)REGIONS * REGION_SIZE)
+
+/* --- Memory ----------------------------------------------------------------------------------- */
+
+static bool map_code(struct jit *jit, struct error *err)
+{
+    int fd = memfd_create("hartvisor-code", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, CODE_SIZE) < 0) {
+        error_set_errno(err, errno, "cannot get memory for translated code: use --engine interp");
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    void *write = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *run = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    close(fd);
+    if (write != MAP_FAILED && run != MAP_FAILED) {
+        jit->write = write;
+        jit->run = run;
+        return true;
+    }
+    error_set_errno(err, errno, "cannot map memory for translated code: use --engine interp");
+    if (write != MAP_FAILED)
+        munmap(write, CODE_SIZE);
+    if (run != MAP_FAILED)
+        munmap(run, CODE_SIZE);
+    return false;
+}
+
+bool cache_init(struct jit *jit, struct error *err)
+{
+    if (!map_code(jit, err))
+        return false;
+    pthread_mutex_init(&jit->lock, NULL);
+    pthread_cond_init(&jit->emptied, NULL);
+    for (unsigned i = 0; i < REGIONS; i++) {
+        uint8_t *start = jit->write + (size_t)i * REGION_SIZE;
+        jit->regions[i] = (struct jit_region){start, start, start + REGION_SIZE};
+    }
+    return true;
+}
+
+void cache_finish(struct jit *jit)
+{
+    for (unsigned i = 0; i < PAGE_BUCKETS; i++)
+        for (struct jit_page *page = jit->pages[i], *next; page; page = next) {
+            next = page->next;
+            free(page);
+        }
+    for (unsigned i = 0; i < BLOCK_BUCKETS; i++)
+        for (struct jit_block *block = jit->blocks[i], *next; block; block = next) {
+            next = block->next;
+            free(block);
+        }
+    for (unsigned i = 0; i < REGIONS; i++)
+        free(jit->regions[i].incoming);
+    munmap(jit->write, CODE_SIZE);
+    munmap(jit->run, CODE_SIZE);
+    pthread_cond_destroy(&jit->emptied);
+    pthread_mutex_destroy(&jit->lock);
+}
+
+static struct jit_region *region_of(struct jit *jit, const void *written)
+{
+    return &jit->regions[((const uint8_t *)written - jit->write) / REGION_SIZE];
+}
+
+static bool has_room(const struct jit_region *region)
+{
+    return region->end - region->at >= CODE_ROOM;
+}
+
+/* --- Blocks ----------------------------------------------------------------------------------- */
+
+static struct jit_block **block_bucket(struct jit *jit, uint64_t pc)
+{
+    return &jit->blocks[(pc >> 1 ^ pc >> 15) % BLOCK_BUCKETS];
+}
+
+static void block_forget(struct jit *jit, struct jit_block *block)
+{
+    struct jit_block **link = block_bucket(jit, block->pc);
+    while (*link != block)
+        link = &(*link)->next;
+    *link = block->next;
+    free(block);
+}
+
+static void note_translation(struct jit *jit, const struct jit_block *block, size_t size)
+{
+    const struct ir *last = &jit->ir.code[jit->ir.count - 1];
+    jit->stats.blocks++;
+    jit->stats.instructions += last->op == IR_EXIT ? last->index : last->index + 1u;
+    jit->stats.bytes += size;
+    if (jit->perf_map)
+        fprintf(jit->perf_map, "%llx %zx guest_%llx\n", (unsigned long long)(uintptr_t)block->code,
+                size, (unsigned long long)block->pc);
+}
+
+static struct jit_block *block_translate(struct jit *jit, struct hart *hart, struct jit_page *page,
+                                         uint64_t pc)
+{
+    ir_read(&jit->ir, page->source, pc, &hart->extensions);
+    if (jit->ir.count == 0)
+        return NULL;
+    ir_fold(&jit->ir);
+    ir_share(&jit->ir);
+
+    struct jit_region *region = &jit->regions[jit->current];
+    struct jit_block *block = xmalloc(sizeof(*block));
+    struct jit_block **bucket = block_bucket(jit, pc);
+    uint8_t *start = region->at;
+    *block = (struct jit_block){
+        .pc = pc,
+        .page = page,
+        .code = jit_runnable(jit, start),
+        .region = jit->current,
+        .next = *bucket,
+        .next_of_page = page->blocks,
+    };
+    *bucket = page->blocks = block;
+    region->at = host_translate(start, &jit->thunks, hart, &jit->ir, page->id);
+    note_translation(jit, block, (size_t)(region->at - start));
+    return block;
+}
+
+static struct jit_block *block_find(struct jit *jit, const struct jit_page *page, uint64_t pc)
+{
+    struct jit_block *block = *block_bucket(jit, pc);
+    while (block && (block->pc != pc || block->page != page))
+        block = block->next;
+    return block;
+}
+
+/* --- Pages ------------------------------------------------------------------------------------ */
+
+static struct jit_page **page_bucket(struct jit *jit, const uint8_t *host)
+{
+    return &jit->pages[((uintptr_t)host >> MEMORY_PAGE_SHIFT) % PAGE_BUCKETS];
+}
+
+/* Guest memory changes under us: word by word, as relaxed atomics. */
+static void source_copy(uint8_t *to, const uint8_t *host)
+{
+    for (unsigned i = 0; i < MEMORY_PAGE_SIZE; i += 8)
+        *(uint64_t *)(to + i) = __atomic_load_n((const uint64_t *)(host + i), __ATOMIC_RELAXED);
+}
+
+static bool source_equal(const uint8_t *source, const uint8_t *host)
+{
+    uint64_t difference = 0;
+    for (unsigned i = 0; i < MEMORY_PAGE_SIZE; i += 8)
+        difference |= *(const uint64_t *)(source + i) ^
+                      __atomic_load_n((const uint64_t *)(host + i), __ATOMIC_RELAXED);
+    return difference == 0;
+}
+
+static struct jit_page *page_create(struct jit *jit, const uint8_t *host)
+{
+    struct jit_page *page = xmalloc(sizeof(*page));
+    struct jit_page **bucket = page_bucket(jit, host);
+    page->host = host;
+    page->next = *bucket;
+    page->id = ++jit->page_ids;
+    page->epoch = engine_epoch_now();
+    page->blocks = NULL;
+    source_copy(page->source, host);
+    *bucket = page;
+    jit->stats.pages++;
+    return page;
+}
+
+static void page_forget(struct jit *jit, struct jit_page **link)
+{
+    struct jit_page *page = *link;
+    *link = page->next;
+    for (struct jit_block *block = page->blocks, *next; block; block = next) {
+        next = block->next_of_page;
+        block_forget(jit, block);
+    }
+    free(page);
+}
+
+static struct jit_page *page_find(struct jit *jit, const uint8_t *host, uint64_t epoch)
+{
+    struct jit_page **link = page_bucket(jit, host);
+    while (*link && (*link)->host != host)
+        link = &(*link)->next;
+    struct jit_page *page = *link;
+    if (!page)
+        return page_create(jit, host);
+    if (page->epoch >= epoch)
+        return page;
+    uint64_t now = engine_epoch_now();
+    if (source_equal(page->source, host)) {
+        page->epoch = now;
+        return page;
+    }
+    jit->stats.changed++;
+    page_forget(jit, link);
+    return page_create(jit, host);
+}
+
+/* --- Links ------------------------------------------------------------------------------------ */
+
+static void link_to(struct jit *jit, const struct jit_link *where, const struct jit_block *block)
+{
+    struct jit_link *link = (struct jit_link *)(jit->write + ((const uint8_t *)where - jit->run));
+    const struct jit_region *from = region_of(jit, link);
+    struct jit_region *to = &jit->regions[block->region];
+    if (link->page_id != block->page->id || link->pc != block->pc || from->closed)
+        return;
+    if (from != to) {
+        if (to->incoming_count == to->incoming_room) {
+            to->incoming_room = to->incoming_room ? 2 * to->incoming_room : 64;
+            to->incoming = xrealloc(to->incoming, to->incoming_room * sizeof(*to->incoming));
+        }
+        to->incoming[to->incoming_count++] =
+            (struct jit_incoming){.link = link, .generation = from->generation};
+    }
+    host_patch((uint8_t *)link + link->patch, jit->write + (block->code - jit->run));
+}
+
+static void links_take_back(struct jit *jit, struct jit_region *region)
+{
+    for (size_t i = 0; i < region->incoming_count; i++) {
+        struct jit_link *link = region->incoming[i].link;
+        if (region_of(jit, link)->generation == region->incoming[i].generation)
+            host_patch((uint8_t *)link + link->patch, (uint8_t *)link + link->stub);
+    }
+    region->incoming_count = 0;
+}
+
+/* --- Finding and emptying ---------------------------------------------------------------------- */
+
+enum cache_result cache_find(struct jit *jit, struct hart *hart, const uint8_t *host, uint64_t pc,
+                             const struct jit_link *link, const uint8_t **code)
+{
+    enum cache_result result = CACHE_FOUND;
+    pthread_mutex_lock(&jit->lock);
+    struct jit_page *page = page_find(jit, host, engine_epoch(hart));
+    struct jit_block *block = block_find(jit, page, pc);
+    if (!block && (jit->emptying || !has_room(&jit->regions[jit->current])))
+        result = CACHE_FULL;
+    else if (!block && !(block = block_translate(jit, hart, page, pc)))
+        result = CACHE_STRADDLES;
+    if (block) {
+        *code = block->code;
+        if (link)
+            link_to(jit, link, block);
+    }
+    pthread_mutex_unlock(&jit->lock);
+    return result;
+}
+
+/* Takes the region's blocks out of the tables, and pages that have none left. */
+static void region_forget(struct jit *jit, unsigned region)
+{
+    for (unsigned i = 0; i < PAGE_BUCKETS; i++) {
+        struct jit_page **page = &jit->pages[i];
+        while (*page) {
+            struct jit_block **link = &(*page)->blocks;
+            while (*link) {
+                struct jit_block *block = *link;
+                if (block->region == region) {
+                    *link = block->next_of_page;
+                    block_forget(jit, block);
+                } else {
+                    link = &block->next_of_page;
+                }
+            }
+            if ((*page)->blocks)
+                page = &(*page)->next;
+            else
+                page_forget(jit, page);
+        }
+    }
+}
+
+static void wait_until_emptied(struct jit *jit, struct hart *hart)
+{
+    engine_leave(hart);
+    while (jit->emptying)
+        pthread_cond_wait(&jit->emptied, &jit->lock);
+    pthread_mutex_unlock(&jit->lock);
+    engine_enter(hart);
+}
+
+void cache_make_room(struct jit *jit, struct hart *hart)
+{
+    pthread_mutex_lock(&jit->lock);
+    if (jit->emptying) {
+        wait_until_emptied(jit, hart);
+        return;
+    }
+    if (has_room(&jit->regions[jit->current])) {
+        pthread_mutex_unlock(&jit->lock);
+        return;
+    }
+    unsigned next = (jit->current + 1) % REGIONS;
+    struct jit_region *region = &jit->regions[next];
+    bool used = region->at != region->start;
+    if (used) {
+        jit->emptying = region->closed = true;
+        region_forget(jit, next);
+        links_take_back(jit, region);
+        pthread_mutex_unlock(&jit->lock);
+
+        const struct hart_fence fence = {.kind = HART_FENCE_JUMPS};
+        hart_fence_remote(hart, jit->harts, jit->hart_count, &fence);
+        engine_forget_jumps(hart);
+
+        pthread_mutex_lock(&jit->lock);
+        region->generation++;
+        region->at = region->start;
+        region->closed = jit->emptying = false;
+        jit->stats.emptied++;
+    }
+    jit->current = next;
+    pthread_cond_broadcast(&jit->emptied);
+    pthread_mutex_unlock(&jit->lock);
+}

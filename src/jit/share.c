@@ -1,0 +1,151 @@
+/*
+ * Loads and stores that lie near one another: a register plus different constants, as in a stack
+ * frame, a structure or an unrolled loop. The first of them translates the whole range, and the
+ * others use what it found if the range lies in one page.
+ *
+ * A load may use what a store found, since what may be stored to may be loaded (a page table entry
+ * or PMP entry that is writable only is reserved). A store must have been translated as one: it
+ * makes the page dirty, which must not happen if it is not executed.
+ */
+#include <string.h>
+
+#include "jit/ir.h"
+
+enum { REACH = 512 }; /* bytes: the more, the more often a range crosses a page */
+
+/* What is known of a register: equal roots have the same unknown value, plus offset. */
+struct value {
+    uint32_t root;
+    int64_t offset;
+};
+
+struct group {
+    uint32_t root;
+    bool stores;
+    int64_t first, last; /* offsets to the root's value */
+    int64_t begin;       /* the first member's */
+    unsigned leader, count;
+};
+
+struct sharing {
+    struct ir_block *block;
+    struct value values[32];
+    uint32_t roots;
+    struct group groups[IR_SHARES];
+    unsigned group_count, closed; /* groups below closed take no more members */
+};
+
+static void forget(struct sharing *sharing, unsigned reg)
+{
+    if (reg)
+        sharing->values[reg] = (struct value){.root = sharing->roots++};
+}
+
+static struct group *group_find(struct sharing *sharing, uint32_t root, bool store, int64_t first,
+                                int64_t last)
+{
+    for (unsigned i = sharing->closed; i < sharing->group_count; i++) {
+        struct group *group = &sharing->groups[i];
+        if (group->root != root || (store && !group->stores))
+            continue;
+        if (first > group->first)
+            first = group->first;
+        if (last < group->last)
+            last = group->last;
+        if (last - first < REACH) {
+            group->first = first;
+            group->last = last;
+            return group;
+        }
+        return NULL;
+    }
+    return NULL;
+}
+
+static void join(struct sharing *sharing, unsigned i, bool store, unsigned size)
+{
+    struct ir *ir = &sharing->block->code[i];
+    const struct value *base = &sharing->values[ir->rs1];
+    int64_t first = (int64_t)((uint64_t)base->offset + (uint64_t)ir->imm), last;
+    if (__builtin_add_overflow(first, size - 1, &last))
+        return;
+    struct group *group = group_find(sharing, base->root, store, first, last);
+    if (!group) {
+        if (sharing->group_count == IR_SHARES)
+            return;
+        group = &sharing->groups[sharing->group_count++];
+        *group = (struct group){.root = base->root,
+                                .stores = store,
+                                .first = first,
+                                .last = last,
+                                .begin = first,
+                                .leader = i};
+    }
+    group->count++;
+    ir->share = (uint8_t)(group - sharing->groups + 1);
+}
+
+static void follow(struct sharing *sharing, const struct ir *ir)
+{
+    struct value *values = sharing->values;
+    if (ir->op == IR_CONSTANT && ir->rd) {
+        values[ir->rd] = (struct value){.offset = ir->imm}; /* x0 plus a constant */
+    } else if (ir->op == IR_MOVE) {
+        values[ir->rd] = values[ir->rs1];
+    } else if (ir->op == INSN_addi && ir->rd) {
+        struct value value = values[ir->rs1];
+        value.offset = (int64_t)((uint64_t)value.offset + (uint64_t)ir->imm);
+        values[ir->rd] = value;
+    } else if (ir->op == IR_CALL) {
+        forget(sharing, ir->rd);
+    } else if (ir->op < INSN_COUNT && (isa_instruction(ir->op)->operands & ISA_RD) &&
+               !(isa_instruction(ir->op)->operands & ISA_FP_RD)) {
+        forget(sharing, ir->rd);
+        if (ir->op == INSN_amocas_q)
+            forget(sharing, (ir->rd + 1u) & 31);
+    }
+}
+
+/* Whether privilege, MSTATUS.SUM or the like may be others behind it. */
+static bool may_change_context(const struct ir *ir)
+{
+    return ir->op == IR_CALL ||
+           (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & (ISA_CSR | ISA_SYSTEM)));
+}
+
+static void finish(struct sharing *sharing)
+{
+    struct ir_block *block = sharing->block;
+    for (unsigned i = 0; i < block->count; i++) {
+        struct ir *ir = &block->code[i];
+        if (!ir->share)
+            continue;
+        const struct group *group = &sharing->groups[ir->share - 1];
+        if (group->count == 1) {
+            ir->share = 0;
+            continue;
+        }
+        ir->share_begins = i == group->leader;
+        ir->first = (int16_t)(group->first - group->begin);
+        ir->last = (int16_t)(group->last - group->begin);
+    }
+}
+
+void ir_share(struct ir_block *block)
+{
+    struct sharing sharing = {.block = block, .roots = 1};
+    for (unsigned reg = 1; reg < 32; reg++)
+        forget(&sharing, reg);
+    for (unsigned i = 0; i < block->count; i++) {
+        const struct ir *ir = &block->code[i];
+        if (may_change_context(ir))
+            sharing.closed = sharing.group_count;
+        if (ir->op < INSN_COUNT) {
+            uint32_t flags = isa_instruction(ir->op)->flags;
+            if ((flags & (ISA_LOAD | ISA_STORE)) && !(flags & (ISA_AMO | ISA_CBO)))
+                join(&sharing, i, flags & ISA_STORE, isa_access_bytes(ir->op));
+        }
+        follow(&sharing, ir);
+    }
+    finish(&sharing);
+}
