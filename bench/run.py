@@ -1,19 +1,18 @@
 #!/usr/bin/env python3
-"""Compares hartvisor with QEMU on this machine; `./dev bench` calls it.
+"""Compares hartvisor with QEMU, with other machines and with this one; `./dev bench` calls it.
 
-    bench/run.py [--runs N] [NAME...]
-
-Boot: seconds from the start of the command to a shell of the Debian kernel, with the same kernel
-and initramfs. Speed: millions of guest instructions a second in a loop whose instructions are
-counted, entered in S-mode; a run with an empty loop is subtracted, so that start-up costs nothing.
-Each figure is the median of several runs taken in turn.
+NAMEs are rows or groups of the table; without any it is the whole table. In every round each peer
+boots once with one hart and once with two, with the same kernel, initramfs and 1 GiB of memory,
+and runs the programs in bench/programs; the rounds begin with another peer in turn. The boot rows
+are the wall time from the start of the command to the first line of the guest's init, `resident`
+is the most memory that the process had by the end of the rows with one hart.
 """
 
 import argparse
+import json
 import os
 import pathlib
-import statistics
-import subprocess
+import re
 import sys
 import tempfile
 import time
@@ -25,153 +24,143 @@ os.environ.setdefault("QEMU", str(BUILD / "qemu" / "qemu-system-riscv64"))
 os.environ.setdefault("GUEST", str(BUILD / "guest"))
 sys.path.insert(0, str(ROOT / "tests" / "lib"))
 
-from console import Console  # noqa: E402
-from guest import APPEND, HARTVISOR, KERNEL, QEMU, SHELL, make_initrd  # noqa: E402
-from program import assemble  # noqa: E402
+import chart  # noqa: E402
+import peers  # noqa: E402
+import report  # noqa: E402
+from programs import Programs  # noqa: E402
 
-# Loop bodies; s0 counts, s1 points at 64 KiB of memory, f0..f3 hold ordinary numbers.
-LOOPS = {
-    "integer": ["add a0, a0, a1", "xor a1, a1, a0", "slli a2, a0, 7", "srli a3, a1, 9",
-                "sub a4, a2, a3", "and a5, a4, a0", "or a1, a5, a2", "addi a0, a0, 13"] * 4,
-    "multiply": ["mul a0, a0, a1", "addi a0, a0, 7", "mulhu a2, a0, a1", "xor a1, a1, a2"] * 8,
-    "memory": ["ld a0, 0(s1)", "addi a0, a0, 1", "sd a0, 0(s1)", "lw a1, 1024(s1)",
-               "sw a1, 1536(s1)", "lbu a2, 77(s1)", "sb a2, 78(s1)", "ld a3, 512(s1)"] * 4,
-    "branches": ["andi a0, s0, 1", "beqz a0, 1f", "1: andi a0, s0, 2", "bnez a0, 1f",
-                 "1: addi a1, a1, 3", "bltu a1, s0, 1f", "1: xori a1, a1, 5", "j 1f",
-                 "1: addi a2, a2, 1"] * 4,
-    "calls": ["jal leaf", "addi a0, a0, 1"] * 8,
-    "double": ["fadd.d f4, f0, f1", "fmul.d f5, f4, f2", "fmadd.d f6, f5, f0, f3",
-               "fsub.d f7, f6, f4", "fcvt.w.d a0, f3", "fcvt.d.w f8, a0"] * 4,
-    "atomics": ["amoadd.d a0, a1, (s1)", "addi a1, a1, 1"] * 8,
-}
-# Instructions that a body executes elsewhere, for each pass.
-ELSEWHERE = {"calls": 16}
-
-PROGRAM = """
-    .globl _start
-_start:
-    li t0, 0x6000
-    csrs sstatus, t0
-    la s1, scratch
-    li t0, 3
-    fcvt.d.l f0, t0
-    fcvt.d.l f1, t0
-    fcvt.d.l f2, t0
-    fcvt.d.l f3, t0
-    la t0, count
-    ld s0, (t0)
-    beqz s0, end
-loop:
-{body}
-    addi s0, s0, -1
-    bnez s0, loop
-end:
-    li a0, 0x100000
-    li a1, 0x5555
-    sw a1, (a0)
-    j .
-    .balign 16
-leaf:
-    addi a3, a3, 1
-    ret
-    .data
-    .balign 8
-count: .dword COUNT
-    .balign 4096
-scratch: .zero 65536
-"""
+# More of other work than this on a CPU, and the figures say little.
+QUIET = 0.3
 
 
-def program(folder, name, count):
-    body = "\n".join("    " + line for line in LOOPS[name])
-    return assemble(folder, PROGRAM.format(body=body), name=f"{name}-{count}", address=0x80200000,
-                    COUNT=count)
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="./dev bench", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="rows or groups (all)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (3)")
+    parser.add_argument("--quick", action="store_true",
+                        help="tiny amounts of work: does everything run and agree?")
+    parser.add_argument("--list", action="store_true", help="list rows and groups, and end")
+    parser.add_argument("--qemu", action="append", default=[], metavar="PATH",
+                        help="a qemu-system-riscv64 instead of Debian 13's; may be repeated, the "
+                             "first is what ratios refer to")
+    parser.add_argument("--rvvm", metavar="PATH", help="an RVVM to compare with too")
+    parser.add_argument("--rvvm-firmware", metavar="FILE",
+                        help="its firmware (OpenSBI's fw_jump.bin of the guest)")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND",
+                        help="any other machine, as another build of hartvisor; the command has "
+                             "{kernel}, {initrd}, {append}, {harts} and {memory} in it")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures")
+    parser.add_argument("--svg", type=pathlib.Path, metavar="FILE", help="write a bar chart")
+    options = parser.parse_intermixed_args(argv)
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: at least one is needed")
+    return options
 
 
-def commands(kernel, *, initrd=None, harts=1):
-    """The same machine on both: {peer: argv}."""
-    boot = [APPEND]
-    ours = [HARTVISOR, "run", "--memory", "1G", "--cpus", harts, "--kernel", kernel]
-    theirs = [QEMU, "-M", "virt", "-m", "1G", "-smp", harts, "-serial", "stdio",
-              "-kernel", kernel]
-    if initrd:
-        ours += ["--initrd", initrd, "--append", *boot]
-        theirs += ["-initrd", initrd, "-append", *boot]
-    return {"hartvisor": ours, "QEMU": theirs}
+def select(rows, names):
+    unknown = [name for name in names
+               if not any(name in (row.name, row.group) for row in rows)]
+    if unknown:
+        raise peers.Failure(f"there is no row or group {unknown[0]}; ./dev bench --list has all")
+    return [row for row in rows if not names or row.name in names or row.group in names]
 
 
-def timed(argv):
-    began = time.monotonic()
-    done = subprocess.run([str(word) for word in argv], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600)
-    if done.returncode != 0:
-        sys.exit(f"{argv[0]} ended with status {done.returncode}: {done.stderr.decode()}")
-    return time.monotonic() - began
+def all_peers(options, programs, folder):
+    found = [peers.Native(programs), peers.hartvisor(programs)]
+    found += [peers.qemu(path, programs) for path in options.qemu or [os.environ["QEMU"]]]
+    if options.rvvm:
+        found.append(peers.Rvvm(options.rvvm, options.rvvm_firmware, folder, programs))
+    found += [peers.custom(text, programs) for text in options.peer]
+    names = [peer.name for peer in found]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise peers.Failure(f"two of the peers are called {twice[0]}; give one with --peer "
+                            "NAME=COMMAND and a name of its own")
+    return found
 
 
-def boot_time(argv):
-    began = time.monotonic()
-    console = Console(argv)
-    try:
-        console.expect("guest-is-up", 300)
-        return time.monotonic() - began
-    finally:
-        console.close()
+def measure(found, rows, rounds, *, quick=False, reference=None, say=lambda text: None):
+    """Runs all rounds: the results, and what went wrong."""
+    results = report.Results(rows, [peer.name for peer in found], reference)
+    programs = {1: [], 2: []}
+    for row in rows:
+        if row.work:
+            programs[row.harts].append(row.name)
+    needed = [harts for harts in (1, 2) if programs[harts] or any(
+        row.name == f"boot-{harts}" or harts == 1 and row.name == "resident" for row in rows)]
+    failures = {}
+    for number in range(rounds):
+        first = number % len(found)
+        for peer in found[first:] + found[:first]:
+            for harts in needed:
+                if (peer.name, harts) in failures:
+                    continue
+                began = time.monotonic()
+                try:
+                    outcome = peer.run(programs[harts], harts, quick)
+                except peers.Failure as wrong:
+                    failures[peer.name, harts] = str(wrong)
+                    say(str(wrong))
+                    continue
+                results.add(peer.name, outcome, harts)
+                say(f"round {number + 1} of {rounds}: {peer.name}, "
+                    f"{harts} {'hart' if harts == 1 else 'harts'}, "
+                    f"{time.monotonic() - began:.1f} s")
+    wrong = list(failures.values())
+    wrong += [f"{name}: results differ: {what}" for name, what in results.disagreements()]
+    return results, wrong
 
 
-def speed(folder, name, runs):
-    """MIPS by peer. The loop is made so long that it takes a second or two."""
-    weight = len(LOOPS[name]) + ELSEWHERE.get(name, 0) + 2
-    empty = commands(program(folder, name, 0))
-    results = {}
-    for peer, empty_command in empty.items():
-        start_up = statistics.median(timed(empty_command) for _ in range(runs))
-        count = 100_000
-        while True:
-            loop = timed(commands(program(folder, name, count))[peer]) - start_up
-            if loop > 1 or count > 1 << 40:
-                break
-            count *= 8 if loop < 0.2 else 2
-        command = commands(program(folder, name, count))[peer]
-        loops = [loop] + [timed(command) - start_up for _ in range(runs - 1)]
-        results[peer] = count * weight / statistics.median(loops) / 1e6
-    return results
-
-
-def row(name, unit, results, better):
-    ours, theirs = results["hartvisor"], results["QEMU"]
-    factor = ours / theirs if better == "higher" else theirs / ours
-    print(f"{name:<24} {ours:>12.2f} {theirs:>12.2f} {unit:<6} {factor:>8.2f}", flush=True)
+def processor():
+    model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    return model[1] if model else os.uname().machine
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("names", nargs="*")
-    options = parser.parse_args()
+    options = parse(sys.argv[1:])
+    programs = Programs(BUILD / "bench")
+    rows = programs.rows()
+    if options.list:
+        for row in rows:
+            print(f"{row.name:<12} {row.group:<16} {row.work or row.unit}")
+        return 0
 
-    def wanted(name):
-        return not options.names or any(part in name for part in options.names)
+    def say(text):
+        print(text, file=sys.stderr, flush=True)
 
-    version = subprocess.run([QEMU, "--version"], capture_output=True, text=True).stdout
-    print(f"{os.cpu_count()} host CPUs; against {version.splitlines()[0]}")
-    print(f"{'':<24} {'hartvisor':>12} {'QEMU':>12} {'':<6} {'times':>8}")
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        files = {"command": SHELL, "etc/environment": "COMMAND_TTY=input\n"}
-        for harts in (1, 2):
-            name = f"boot, {harts} hart" + ("s" if harts > 1 else "")
-            if wanted(name):
-                both = commands(KERNEL, initrd=make_initrd(folder, files), harts=harts)
-                rounds = [{peer: boot_time(argv) for peer, argv in both.items()}
-                          for _ in range(options.runs)]
-                row(name, "s", {peer: statistics.median(one[peer] for one in rounds)
-                                for peer in both}, "lower")
-        for name in LOOPS:
-            if wanted(name):
-                row(name, "MIPS", speed(folder, name, options.runs), "higher")
-    print("times: how many times as fast as QEMU")
+    load = os.getloadavg()[0]
+    if load > QUIET * os.cpu_count():
+        say(f"bench: this machine is busy (load {load:.1f} on {os.cpu_count()} CPUs); figures of "
+            "a quiet one differ less")
+    with tempfile.TemporaryDirectory(prefix="hartvisor-bench-") as folder:
+        rows = select(rows, options.names)
+        found = all_peers(options, programs, folder)
+        reference = next(peer.name for peer in found if peer.name.startswith("QEMU"))
+        results, wrong = measure(found, rows, options.rounds, quick=options.quick,
+                                 reference=reference, say=say)
+    machine = f"{processor()}, {os.cpu_count()} CPUs"
+    loads = f"load {load:.1f} before, {os.getloadavg()[0]:.1f} after"
+    rounds = f"{options.rounds} round{'s' if options.rounds > 1 else ''}"
+    print(f"{machine}; {rounds}; {loads}")
+    for line in report.table(results):
+        print(line)
+    if options.json:
+        about = {"machine": machine, "rounds": options.rounds, "quick": options.quick,
+                 "load_before": load, "load_after": os.getloadavg()[0],
+                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        options.json.write_text(json.dumps(report.as_json(results, about), indent=1) + "\n")
+    if options.svg:
+        options.svg.write_text(chart.svg(results, f"Speed relative to {reference}",
+                                         f"logarithmic; medians of {rounds} on {machine}"))
+    for text in wrong:
+        say(f"bench: {text}")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except peers.Failure as failure:
+        sys.exit(f"bench: {failure}")
