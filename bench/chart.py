@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape
 
 LABELS, PLOT, FIGURES, MARGIN = 118, 560, 64, 20
 BAR, GAP, ROW_GAP, GROUP_GAP = 8, 2, 9, 30
-TOP, FOOT = 84, 40
+TOP, FOOT = 104, 40
 WIDTH = MARGIN + LABELS + PLOT + FIGURES + MARGIN
 
 # Light and dark; the first is hartvisor's, the others follow in the order of the peers.
@@ -47,7 +47,7 @@ class Axis:
 
 
 def factor_text(value):
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def tick_text(value):
@@ -59,7 +59,8 @@ def svg(results, title, subtitle):
     ours, native, reference = "hartvisor", "native", results.reference
     machines = [ours] + [peer for peer in results.others() if peer != reference]
     colours = {machine: f"c{i % len(COLOURS)}" for i, machine in enumerate(machines)}
-    groups = {group: [row for row in rows if results.speed(row, ours, reference)]
+    groups = {group: [row for row in rows
+                      if row.unit == "s" and results.speed(row, ours, reference)]
               for group, rows in results.groups().items()}
     groups = {group: rows for group, rows in groups.items() if rows}
     speeds = {(row.name, peer): results.speed(row, peer, reference)
@@ -106,16 +107,15 @@ def svg(results, title, subtitle):
     text(WIDTH - MARGIN, TOP - 10, ours, "small", "end")
     text(MARGIN, 26, title, "title")
     text(MARGIN, 44, subtitle, "small")
-    x = WIDTH - MARGIN
-    for machine in reversed([*machines, native] if native in results.peers else machines):
-        x -= 7 * len(machine) + 4
-        text(x, 64, machine)
+    x = MARGIN
+    for machine in [*machines, *[peer for peer in results.peers if peer == native]]:
         if machine == native:
-            out.append(f'<circle class="native" cx="{x - 9}" cy="60" r="3.5"/>')
+            out.append(f'<circle class="native" cx="{x + 5}" cy="64" r="3.5"/>')
         else:
-            out.append(f'<rect class="{colours[machine]}" x="{x - 15}" y="55" width="10" '
+            out.append(f'<rect class="{colours[machine]}" x="{x}" y="59" width="10" '
                        'height="10" rx="1.5"/>')
-        x -= 30
+        text(x + 16, 68, machine)
+        x += 44 + 7 * len(machine)
 
     light = "".join(f"    .c{i} {{ fill: {light} }}\n" for i, (light, _) in enumerate(COLOURS))
     dark = "".join(f"        .c{i} {{ fill: {dark} }}\n" for i, (_, dark) in enumerate(COLOURS))

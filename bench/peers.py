@@ -90,7 +90,7 @@ class Machine:
         try:
             console = Console(argv)
         except OSError as wrong:
-            raise Failure(f"{self.name} does not start: {wrong}") from None
+            raise Failure(f"does not start: {wrong}") from None
         try:
             console.expect(r"^bench: up\r*$", BOOT_TIME)
             outcome.boot = time.monotonic() - began
@@ -99,9 +99,7 @@ class Machine:
             console.expect(r"^bench: done\r*$")
             outcome.resident = peak_resident(console.process.pid)
         except AssertionError as wrong:
-            raise Failure(f"{self.name}, {harts} harts: {wrong}") from None
-        except Failure as wrong:
-            raise Failure(f"{self.name}, {harts} harts: {wrong}") from None
+            raise Failure(str(wrong)) from None
         finally:
             console.close()
         return outcome

@@ -15,12 +15,13 @@ FLAGS = ["-std=gnu17", "-O2", "-static", "-pthread", "-fno-tree-vectorize",
          "-fno-tree-loop-distribute-patterns", "-ffp-contract=off", "-fno-math-errno",
          "-Wall", "-Wextra", "-Wno-unused-parameter"]
 
-# The first hart's rows, then those that run in a guest with two.
+# The groups that need more than one hart.
 HARTS = {"threads": 2}
 
 
 class Row:
-    """A line of the table. The higher the figure in its unit, the worse."""
+    """A line of the table; in all of them a lower figure is better. `work` is how much a program
+    does; rows that no program gives have none."""
 
     def __init__(self, name, group, unit="s", work=""):
         self.name, self.group, self.unit, self.work = name, group, unit, work

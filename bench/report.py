@@ -31,8 +31,10 @@ class Results:
         return statistics.median(figures) if figures else None
 
     def spread(self, row, peer):
-        """The distance between the extremes, in percent of the median."""
+        """The distance between the extremes, in percent of the median; None of a single figure."""
         figures = self.figures[row.name][peer]
+        if len(figures) < 2:
+            return None
         return 100 * (max(figures) - min(figures)) / statistics.median(figures)
 
     def speed(self, row, peer, against):
@@ -68,6 +70,7 @@ class Results:
 
 
 def geometric_mean(numbers):
+    """Of those that are there."""
     numbers = [number for number in numbers if number]
     return math.exp(statistics.fmean(map(math.log, numbers))) if numbers else None
 
@@ -75,8 +78,13 @@ def geometric_mean(numbers):
 def three_digits(number):
     if number is None:
         return "-"
-    return f"{number:.{max(0, 2 - math.floor(math.log10(number)))}f}" if number < 100 else \
-        f"{number:.0f}"
+    decimals = 2 - math.floor(math.log10(number)) if number > 0 else 0
+    return f"{number:.{min(max(decimals, 0), 4)}f}"
+
+
+def cell(results, row, peer):
+    middle, spread = results.median(row, peer), results.spread(row, peer)
+    return three_digits(middle) + ("     " if spread is None else f" {spread:3.0f}%")
 
 
 def table(results):
@@ -85,30 +93,26 @@ def table(results):
     reference = results.reference or "-"
 
     def line(name, cells, ratios):
-        return (f"{name:<17}" + "".join(f"{cell:>{width}}" for cell in cells) + "  " +
-                "".join(f"{three_digits(ratio):>9}" for ratio in ratios)).rstrip()
+        return (f"{name:<17}" + "".join(f"{text:>{width}}" for text in cells) + "  " +
+                "".join(f"{text:>11}" for text in ratios)).rstrip()
 
-    yield (f"{'':<17}" + "".join(f"{peer:>{width}}" for peer in results.peers) +
-           "     vs ref  vs best vs native")
+    yield line("", results.peers, [f"vs {reference.split()[0]}", "vs best", "vs native"])
     for group, rows in results.groups().items():
         yield group
         for row in rows:
-            cells = []
-            for peer in results.peers:
-                middle = results.median(row, peer)
-                cells.append(f"{three_digits(middle)} {results.spread(row, peer):3.0f}%"
-                             if middle else "-")
             unit = "" if row.unit == "s" else f", {row.unit}"
-            yield line(f"  {row.name}{unit}", cells, results.ratios(row))
+            yield line(f"  {row.name}{unit}", [cell(results, row, peer) for peer in results.peers],
+                       map(three_digits, results.ratios(row)))
         if len(rows) > 1:
             means = [geometric_mean(column) for column in zip(*map(results.ratios, rows))]
-            yield line("  geometric mean", [""] * len(results.peers), means)
+            yield line("  geometric mean", [""] * len(results.peers), map(three_digits, means))
     yield ("Seconds, medians, and the spread of the rounds in percent. vs: how many times as fast "
-           f"hartvisor is as ref ({reference}),")
-    yield "as the best of the others, and as the same program on this machine itself."
+           f"hartvisor is as {reference},")
+    yield "as the best of the other machines, and as the same program on this one itself."
 
 
 def as_json(results, about):
+    """All figures and what follows from them, after what `about` says of the run."""
     return {
         **about,
         "reference": results.reference,

@@ -81,6 +81,10 @@ def all_peers(options, programs, folder):
     return found
 
 
+def plural(count, noun):
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def measure(found, rows, rounds, *, quick=False, reference=None, say=lambda text: None):
     """Runs all rounds: the results, and what went wrong."""
     results = report.Results(rows, [peer.name for peer in found], reference)
@@ -101,12 +105,10 @@ def measure(found, rows, rounds, *, quick=False, reference=None, say=lambda text
                 try:
                     outcome = peer.run(programs[harts], harts, quick)
                 except peers.Failure as wrong:
-                    failures[peer.name, harts] = str(wrong)
-                    say(str(wrong))
+                    failures[peer.name, harts] = f"{peer.name}, {plural(harts, 'hart')}: {wrong}"
                     continue
                 results.add(peer.name, outcome, harts)
-                say(f"round {number + 1} of {rounds}: {peer.name}, "
-                    f"{harts} {'hart' if harts == 1 else 'harts'}, "
+                say(f"round {number + 1} of {rounds}: {peer.name}, {plural(harts, 'hart')}, "
                     f"{time.monotonic() - began:.1f} s")
     wrong = list(failures.values())
     wrong += [f"{name}: results differ: {what}" for name, what in results.disagreements()]
@@ -140,9 +142,9 @@ def main():
         reference = next(peer.name for peer in found if peer.name.startswith("QEMU"))
         results, wrong = measure(found, rows, options.rounds, quick=options.quick,
                                  reference=reference, say=say)
-    machine = f"{processor()}, {os.cpu_count()} CPUs"
+    machine = f"{processor()}, {plural(os.cpu_count(), 'CPU')}"
     loads = f"load {load:.1f} before, {os.getloadavg()[0]:.1f} after"
-    rounds = f"{options.rounds} round{'s' if options.rounds > 1 else ''}"
+    rounds = plural(options.rounds, "round")
     print(f"{machine}; {rounds}; {loads}")
     for line in report.table(results):
         print(line)
@@ -153,7 +155,8 @@ def main():
         options.json.write_text(json.dumps(report.as_json(results, about), indent=1) + "\n")
     if options.svg:
         options.svg.write_text(chart.svg(results, f"Speed relative to {reference}",
-                                         f"logarithmic; medians of {rounds} on {machine}"))
+                                         f"further right is faster; medians of {rounds}; "
+                                         f"{machine}"))
     for text in wrong:
         say(f"bench: {text}")
     return 1 if wrong else 0
@@ -164,3 +167,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except peers.Failure as failure:
         sys.exit(f"bench: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)

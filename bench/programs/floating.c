@@ -183,8 +183,7 @@ static CALLED void transform(double direction)
             struct complex turn = {1, 0};
             for (int i = at; i < at + half; i++) {
                 struct complex odd = times(points[i + half], turn);
-                points[i + half] =
-                    (struct complex){points[i].re - odd.re, points[i].im - odd.im};
+                points[i + half] = (struct complex){points[i].re - odd.re, points[i].im - odd.im};
                 points[i] = (struct complex){points[i].re + odd.re, points[i].im + odd.im};
                 turn = times(turn, root);
             }

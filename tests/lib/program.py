@@ -1,4 +1,4 @@
-"""Small bare-metal programs in assembly, for tests and benchmarks."""
+"""Small bare-metal programs in assembly, for tests."""
 
 import subprocess
 
