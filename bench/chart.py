@@ -19,14 +19,14 @@ STYLE = """
     .small { font-size: 11px; fill: #5b6773 }
     .grid { stroke: #d5dbe1 }
     .one { stroke: #1f2933; stroke-width: 1.5 }
-    .native { fill: none; stroke: #5b6773; stroke-width: 1.5 }
+    .native { fill: none; stroke: #1f2933; stroke-width: 1.5 }
 """
 DARK_STYLE = """
         text { fill: #e4e9ee }
         .small { fill: #a3afba }
         .grid { stroke: #3a444e }
         .one { stroke: #e4e9ee }
-        .native { stroke: #a3afba }
+        .native { stroke: #e4e9ee }
 """
 
 
