@@ -44,6 +44,11 @@ static void print_stats(const struct stats *stats, const struct machine *machine
              (double)total * 1e3 / (double)(now - stats->counting + 1));
     for (unsigned i = 0; i < harts && harts > 1; i++)
         log_info("  hart %u: %" PRIu64 " instructions", i, machine_hart_instructions(machine, i));
+    const char *what;
+    uint64_t count;
+    for (unsigned i = 0; machine_get_count(machine, i, &what, &count); i++)
+        if (count)
+            log_info("%12" PRIu64 " %s", count, what);
 }
 
 static bool write_file(const char *path, const void *data, size_t size, struct error *err)

@@ -152,6 +152,7 @@ uint64_t code_epoch_now(void)
 
 void hart_fence_i(struct hart *hart)
 {
+    hart->private->counts.fences_code++;
     hart->private->code.epoch = atomic_fetch_add(&epoch_now, 1) + 1;
     mmu_forget_jumps(hart);
 }

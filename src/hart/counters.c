@@ -32,11 +32,11 @@ static const uint64_t *event_source(const struct hart *hart, uint64_t event)
     case EVENT_INSTRUCTIONS:
         return &hart->instret;
     case EVENT_DTLB_READ_MISS:
-        return &hart->private->tlb_misses[ACCESS_LOAD];
+        return &hart->private->counts.tlb_misses[ACCESS_LOAD];
     case EVENT_DTLB_WRITE_MISS:
-        return &hart->private->tlb_misses[ACCESS_STORE];
+        return &hart->private->counts.tlb_misses[ACCESS_STORE];
     case EVENT_ITLB_READ_MISS:
-        return &hart->private->tlb_misses[ACCESS_FETCH];
+        return &hart->private->counts.tlb_misses[ACCESS_FETCH];
     default:
         return NULL;
     }

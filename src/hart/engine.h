@@ -59,13 +59,7 @@ uint64_t engine_epoch(const struct hart *hart);
 uint64_t engine_epoch_now(void);
 
 /* Notes in the context in use that code for pc may be jumped to (struct tlb_jump). */
-static inline void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code)
-{
-    struct tlb *tlb = hart->fetch_tlb;
-    tlb->jumps[pc / 2 % TLB_JUMPS] = (struct tlb_jump){.pc = pc, .code = code};
-    tlb->jumps_into[pc / MEMORY_PAGE_SIZE % TLB_ENTRIES] = true;
-    tlb->jumped = true;
-}
+void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code);
 
 /* Makes this hart forget all jumps. For the others there is HART_FENCE_JUMPS. */
 void engine_forget_jumps(struct hart *hart);

@@ -52,9 +52,8 @@ static uint64_t fence_post(struct hart *hart, const struct hart_fence *fence)
     struct hart_private *private = hart->private;
     pthread_mutex_lock(&private->fence_lock);
     if (fence && private->fence_count < FENCE_QUEUE)
-        private->fences[private->fence_count++] = *fence;
-    else
-        private->fence_everything = true;
+    private->fences[private->fence_count++] = *fence;
+    else private->fence_everything = true;
     uint64_t number = ++private->fences_posted;
     pthread_mutex_unlock(&private->fence_lock);
     atomic_fetch_or(&hart->attention, ATTENTION_FENCE);

@@ -42,7 +42,8 @@ struct hart *hart_create(const struct hart_config *config)
     private->timer_deadline = UINT64_MAX;
     for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
         private->tlbs[i].stale = true;
-        private->tlbs[i].jumped = true; /* what is zero would match address 0 */
+        for (unsigned j = 0; j < TLB_JUMPS; j++)
+        private->tlbs[i].jumps[j].pc = TLB_NO_JUMP;
     }
     pthread_mutex_init(&private->fence_lock, NULL);
     private->domain = domain_join(config->memory, hart);
@@ -67,6 +68,11 @@ void hart_destroy(struct hart *hart)
     free(hart);
 }
 
+const struct hart_counts *hart_get_counts(const struct hart *hart)
+{
+    return &hart->private->counts;
+}
+
 /* After the architectural state was replaced: what is computed from it. */
 static void state_changed(struct hart *hart)
 {
@@ -86,7 +92,8 @@ void hart_reset(struct hart *hart, uint64_t pc)
     memset(hart->x, 0, sizeof(hart->x));
     memset(hart->f, 0, sizeof(hart->f));
     hart->instret = 0;
-    memset(&hart->reservation_address, 0, offsetof(struct hart, mip) - offsetof(struct hart, reservation_address));
+    memset(&hart->reservation_address, 0,
+           offsetof(struct hart, mip) - offsetof(struct hart, reservation_address));
     hart->pc = pc;
     hart->privilege = PRIVILEGE_MACHINE;
     hart->misa = misa_value(&hart->extensions);

@@ -98,16 +98,18 @@ struct tlb_jump {
 
 struct tlb {
     uint64_t satp;
-    uint32_t mode;  /* private encoding of effective privilege, SUM, MXR */
-    bool stale;     /* entries must be cleared before use */
-    bool jumped;    /* there are jumps */
-    uint64_t used;  /* for choosing a victim */
-    uint64_t large; /* by a hash of the GiB: parts of superpages may be among the entries */
+    uint32_t mode;       /* private encoding of effective privilege, SUM, MXR */
+    bool stale;          /* entries must be cleared before use */
+    bool jumps_local;    /* there may be jumps to pages that are not global */
+    uint32_t jump_count; /* of jumped */
+    uint64_t used;       /* for choosing a victim */
+    uint64_t large;      /* by a hash of the GiB: parts of superpages may be among the entries */
     uint64_t jumps_generation; /* of the code that jumps lead to */
     struct tlb_entry entries[TLB_ENTRIES];
     struct tlb_jump jumps[TLB_JUMPS]; /* by pc / 2 */
-    uint8_t span[TLB_ENTRIES];        /* log2 of the leaf's size: what an sfence.vma covers */
+    uint16_t jumped[TLB_JUMPS];       /* which of jumps were set, to clear no others */
     bool jumps_into[TLB_ENTRIES];     /* by page: there may be jumps to it */
+    uint8_t span[TLB_ENTRIES];        /* what an sfence.vma of an address covers (mmu.c) */
 };
 
 /* Reasons why a hart leaves its instructions at the next block boundary (hart->attention). */
@@ -231,6 +233,15 @@ void hart_interpret(struct hart *hart);
 
 /* Executes exactly one instruction (or takes one trap or interrupt), for debuggers. */
 void hart_step(struct hart *hart);
+
+/* What the hart has done since it was created. Any thread; approximate while it runs. */
+struct hart_counts {
+    uint64_t tlb_misses[3]; /* by enum access */
+    uint64_t traps;         /* exceptions and interrupts taken */
+    uint64_t fences_code, fences_translation;
+};
+
+const struct hart_counts *hart_get_counts(const struct hart *hart);
 
 /* Any thread: sets attention bits and wakes the hart if it sleeps in wfi. */
 void hart_request(struct hart *hart, uint32_t bits);

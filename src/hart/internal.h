@@ -122,7 +122,7 @@ struct hart_private {
     struct tlb tlbs[TLB_CONTEXTS];
     uint64_t jumps_generation; /* older jumps are void */
     uint64_t tlb_uses;
-    uint64_t tlb_misses[3]; /* by enum access: events of the hardware performance counters */
+    struct hart_counts counts; /* TLB misses are events of the performance counters too */
 
     struct code_cache code;
     struct code_slot single[3]; /* an instruction that is fetched for one execution only */

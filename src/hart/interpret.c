@@ -119,7 +119,7 @@ static bool translation_fence_allowed(const struct hart *hart)
 #define RD  hart->x[insn->rd]
 #define RS1 hart->x[insn->rs1]
 #define RS2 hart->x[insn->rs2]
-#define IMM (int64_t) insn->imm
+#define IMM (int64_t)insn->imm
 
 #define NEXT                                                                                       \
     do {                                                                                           \
@@ -160,7 +160,7 @@ static bool translation_fence_allowed(const struct hart *hart)
 /* The entry that may translate va, and whether it does for an access of this size. */
 #define TLB_LOOKUP(va) (&hart->data_tlb->entries[(va) >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1)])
 #define TLB_HIT(entry, access, va, size)                                                           \
-    likely((entry)->tag[access] == ((va) & (PAGE_MASK | ((size)-1))))
+    likely((entry)->tag[access] == ((va) & (PAGE_MASK | ((size) - 1))))
 
 #define LOAD(name, type, before, ...)                                                              \
     do_##name:                                                                                     \
@@ -361,7 +361,7 @@ static __attribute__((noinline)) bool execute(struct hart *hart, enum mode mode)
         goto single;
     guest_enter(hart);
 
-enter : {
+enter: {
     if (mode != MODE_RUN) {
         if (mode == MODE_TRACE && hart->private->trace_open)
             exec_trace_end(hart, false);
@@ -436,7 +436,7 @@ next_enter: /* hart->pc is that of insn, which is done */
         exec_trace_end(hart, true);
     goto enter;
 
-branch_far : {
+branch_far: {
     uint64_t target = PC() + IMM;
     if (unlikely(target & hart->private->jump_mask)) {
         SYNC();
@@ -737,7 +737,7 @@ expose:
 
     /* clang-format on */
 
-do_jal : {
+do_jal: {
     uint64_t link = PC() + insn->advance / (sizeof(*insn) / 2);
     if (likely(!insn->far)) {
         RD = link;
@@ -753,7 +753,7 @@ do_jal : {
     goto branch_far;
 }
 
-do_jalr : {
+do_jalr: {
     uint64_t target = (RS1 + IMM) & ~UINT64_C(1);
     if (unlikely(target & hart->private->jump_mask)) {
         SYNC();

@@ -17,6 +17,7 @@
 #define PTE_W    BIT(2)
 #define PTE_X    BIT(3)
 #define PTE_U    BIT(4)
+#define PTE_G    BIT(5)
 #define PTE_A    BIT(6)
 #define PTE_D    BIT(7)
 #define PTE_PBMT (BIT(61) | BIT(62))
@@ -29,6 +30,10 @@
 #define VIEW_SUM BIT(2)
 #define VIEW_MXR BIT(3)
 
+/* tlb->span: log2 of the leaf's size, and whether all address spaces have it. */
+#define SPAN_MASK   UINT64_C(0x7f)
+#define SPAN_GLOBAL 0x80
+
 static const uint8_t page_fault[] = {TRAP_LOAD_PAGE, TRAP_STORE_PAGE, TRAP_FETCH_PAGE};
 static const uint8_t access_fault[] = {TRAP_LOAD_ACCESS, TRAP_STORE_ACCESS, TRAP_FETCH_ACCESS};
 static const uint8_t misaligned[] = {TRAP_LOAD_MISALIGNED, TRAP_STORE_MISALIGNED};
@@ -37,13 +42,12 @@ static const uint8_t misaligned[] = {TRAP_LOAD_MISALIGNED, TRAP_STORE_MISALIGNED
 
 static void jumps_clear(struct tlb *tlb, uint64_t generation)
 {
-    tlb->jumps_generation = generation;
-    if (!tlb->jumped)
-        return;
-    for (unsigned i = 0; i < TLB_JUMPS; i++)
-        tlb->jumps[i].pc = TLB_NO_JUMP;
+    for (unsigned i = 0; i < tlb->jump_count; i++)
+        tlb->jumps[tlb->jumped[i]].pc = TLB_NO_JUMP;
+    tlb->jump_count = 0;
+    tlb->jumps_local = false;
     memset(tlb->jumps_into, 0, sizeof(tlb->jumps_into));
-    tlb->jumped = false;
+    tlb->jumps_generation = generation;
 }
 
 static void tlb_clear(struct tlb *tlb, uint64_t generation)
@@ -51,6 +55,7 @@ static void tlb_clear(struct tlb *tlb, uint64_t generation)
     for (unsigned i = 0; i < TLB_ENTRIES; i++)
         memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
     jumps_clear(tlb, generation);
+    memset(tlb->span, 0, sizeof(tlb->span));
     tlb->large = 0;
     tlb->stale = false;
 }
@@ -135,9 +140,11 @@ void mmu_flush(struct hart *hart)
 
 static void jumps_drop(struct tlb *tlb, uint64_t first, uint64_t last)
 {
-    for (unsigned i = 0; i < TLB_JUMPS; i++)
-        if (tlb->jumps[i].pc >= first && tlb->jumps[i].pc <= last)
-            tlb->jumps[i].pc = TLB_NO_JUMP;
+    for (unsigned i = 0; i < tlb->jump_count; i++) {
+        struct tlb_jump *jump = &tlb->jumps[tlb->jumped[i]];
+        if (jump->pc >= first && jump->pc <= last)
+            jump->pc = TLB_NO_JUMP;
+    }
 }
 
 static uint64_t large_bit(uint64_t va)
@@ -149,7 +156,7 @@ static uint64_t large_bit(uint64_t va)
 static void entry_drop(struct tlb *tlb, unsigned i, uint64_t first, uint64_t last)
 {
     struct tlb_entry *entry = &tlb->entries[i];
-    uint64_t offset = BIT(tlb->span[i]) - 1;
+    uint64_t offset = BIT(tlb->span[i] & SPAN_MASK) - 1;
     for (unsigned access = 0; access < 3; access++) {
         uint64_t tag = entry->tag[access];
         if (tag != TLB_INVALID && (tag & ~offset) <= last && (tag | offset) >= first)
@@ -175,11 +182,22 @@ static void tlb_drop(struct tlb *tlb, uint64_t first, uint64_t last)
     jumps_clear(tlb, tlb->jumps_generation); /* to anywhere in the superpage */
     for (unsigned i = 0; i < TLB_ENTRIES; i += 8) {
         /* Eight at once: is any span above that of a page? */
-        uint64_t spans = load_le64(&tlb->span[i]);
+        uint64_t spans = load_le64(&tlb->span[i]) & SPAN_MASK * ones;
         if ((spans + (127 - MEMORY_PAGE_SHIFT) * ones) & 128 * ones)
             for (unsigned j = i; j < i + 8; j++)
                 entry_drop(tlb, j, first, last);
     }
+}
+
+/* Drops all entries but those of global mappings, which fences of one address space leave alone
+ * (Privileged, "Supervisor Memory-Management Fence Instruction"). */
+static void tlb_drop_local(struct tlb *tlb)
+{
+    if (tlb->jumps_local)
+        jumps_clear(tlb, tlb->jumps_generation);
+    for (unsigned i = 0; i < TLB_ENTRIES; i++)
+        if (!(tlb->span[i] & SPAN_GLOBAL))
+            memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
 }
 
 void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
@@ -187,12 +205,15 @@ void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
     enum { PAGES_ONE_BY_ONE = 32 };
     uint64_t first = va & PAGE_MASK;
     bool whole = size > PAGES_ONE_BY_ONE * PAGE_SIZE || va + size < va;
+    hart->private->counts.fences_translation++;
     for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
         struct tlb *tlb = &hart->private->tlbs[i];
         bool matches = asid == UINT64_MAX || bits_get(tlb->satp, SATP_ASID_SHIFT, 16) == asid;
         if (tlb->satp == 0 || tlb->stale || !matches)
             continue;
-        if (whole)
+        if (whole && asid != UINT64_MAX && (tlb->mode & 3) != PRIVILEGE_USER)
+            tlb_drop_local(tlb);
+        else if (whole)
             tlb->stale = true;
         else if (size)
             tlb_drop(tlb, first, va + size - 1);
@@ -201,12 +222,28 @@ void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
         mmu_context_changed(hart);
 }
 
+void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code)
+{
+    struct tlb *tlb = hart->fetch_tlb;
+    unsigned at = pc / 2 % TLB_JUMPS, page = pc / PAGE_SIZE % TLB_ENTRIES;
+    if (tlb->jump_count == TLB_JUMPS)
+        jumps_clear(tlb, tlb->jumps_generation);
+    tlb->jumps[at] = (struct tlb_jump){.pc = pc, .code = code};
+    tlb->jumped[tlb->jump_count++] = (uint16_t)at;
+    tlb->jumps_into[page] = true;
+    /* Only while the TLB has the page is it known to be global. */
+    if (tlb->entries[page].tag[ACCESS_FETCH] != (pc & PAGE_MASK) ||
+        !(tlb->span[page] & SPAN_GLOBAL))
+        tlb->jumps_local = true;
+}
+
 /* --- Page walks ------------------------------------------------------------------------------ */
 
 struct walk {
     uint64_t gpa;
     unsigned allowed; /* mask by enum access: what needs no further check of the page tables */
     uint8_t span;
+    bool global;
 };
 
 /* The host address of RAM that may be written, watched RAM included; NULL for anything else. */
@@ -293,6 +330,7 @@ static enum trap_cause walk(struct hart *hart, uint64_t satp, uint32_t mode, uin
 
 restart:;
     uint64_t table = (satp & SATP_PPN) << MEMORY_PAGE_SHIFT;
+    bool global = false;
     for (unsigned level = levels; level-- > 0;) {
         unsigned shift = 12 + 9 * level;
         uint64_t gpa = table + 8 * bits_get(va, shift, 9);
@@ -302,6 +340,7 @@ restart:;
         uint64_t pte = __atomic_load_n(host, __ATOMIC_ACQUIRE);
         if (!(pte & PTE_V) || (pte & (PTE_R | PTE_W)) == PTE_W)
             return page_fault[access];
+        global |= (pte & PTE_G) != 0;
         if (!(pte & (PTE_R | PTE_X))) {
             if (pte & (PTE_A | PTE_D | PTE_U | PTE_PBMT | PTE_N | PTE_ZERO))
                 return page_fault[access];
@@ -334,6 +373,7 @@ restart:;
             .gpa = (base & ~offset) | (va & offset),
             .allowed = pte & PTE_D ? allowed : allowed & ~(1u << ACCESS_STORE),
             .span = shift,
+            .global = global,
         };
         return TRAP_NONE;
     }
@@ -387,7 +427,7 @@ static void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsi
     for (unsigned access = 0; access < 3; access++)
         entry->tag[access] = allowed & 1 << access ? page | slow : TLB_INVALID;
     entry->addend = (kind == MEMORY_MMIO ? walk->gpa & PAGE_MASK : (uintptr_t)host) - page;
-    tlb->span[index] = walk->span;
+    tlb->span[index] = walk->span | (walk->global ? SPAN_GLOBAL : 0);
     if (walk->span > 30)
         tlb->large = UINT64_MAX;
     else if (walk->span > MEMORY_PAGE_SHIFT)
@@ -409,7 +449,7 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
         return TRAP_NONE;
     }
 
-    hart->private->tlb_misses[access]++;
+    hart->private->counts.tlb_misses[access]++;
     struct walk result;
     enum trap_cause cause = walk(hart, tlb->satp, tlb->mode, va, access, true, &result);
     if (cause != TRAP_NONE)

@@ -131,7 +131,7 @@ void exclusive_end(struct hart *hart)
 
 const bool reservation_exposes[CODE_OPS] = {
 #define INSN(id, mnemonic, mask, match, format, extension, flags)                                  \
-    [INSN_##id] = !IS_SC_OR_LR(INSN_##id) && ((flags)&EXPOSING),
+    [INSN_##id] = !IS_SC_OR_LR(INSN_##id) && ((flags) & EXPOSING),
 #include "isa/instructions.def"
 };
 

@@ -101,6 +101,7 @@ void hart_trap(struct hart *hart, uint64_t cause, uint64_t tval)
     enum privilege target = supervisor ? PRIVILEGE_SUPERVISOR : PRIVILEGE_MACHINE;
     uint64_t tvec = supervisor ? hart->stvec : hart->mtvec;
 
+    hart->private->counts.traps++;
     reservation_drop(hart);
     if (trace_on(TRACE_TRAP))
         trace_write(TRACE_TRAP, "hart %u %c->%c %s, pc 0x%llx tval 0x%llx", hart->id,

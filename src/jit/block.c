@@ -5,7 +5,9 @@
 
 #define PAGE_OFFSET (MEMORY_PAGE_SIZE - 1)
 
-enum { LR_SC_LENGTH = 16 }; /* instructions of a sequence that the architecture gives promises for */
+enum {
+    LR_SC_LENGTH = 16
+}; /* instructions of a sequence that the architecture gives promises for */
 
 static bool is_same_page(uint64_t a, uint64_t b)
 {

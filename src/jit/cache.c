@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "jit/internal.h"
@@ -20,19 +19,13 @@
 
 /* --- Memory ----------------------------------------------------------------------------------- */
 
+/* Shared memory that has no file, which perf takes for a JIT's; mremap of no bytes makes the second
+ * view of it. */
 static bool map_code(struct jit *jit, struct error *err)
 {
-    int fd = memfd_create("hartvisor-code", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, CODE_SIZE) < 0) {
-        error_set_errno(err, errno, "cannot get memory for translated code: use --engine interp");
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    void *write = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    void *run = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    close(fd);
-    if (write != MAP_FAILED && run != MAP_FAILED) {
+    void *write = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *run = write == MAP_FAILED ? MAP_FAILED : mremap(write, 0, CODE_SIZE, MREMAP_MAYMOVE);
+    if (run != MAP_FAILED && !mprotect(run, CODE_SIZE, PROT_READ | PROT_EXEC)) {
         jit->write = write;
         jit->run = run;
         return true;
@@ -249,7 +242,8 @@ static void links_take_back(struct jit *jit, struct jit_region *region)
     region->incoming_count = 0;
 }
 
-/* --- Finding and emptying ---------------------------------------------------------------------- */
+/* --- Finding and emptying ----------------------------------------------------------------------
+ */
 
 enum cache_result cache_find(struct jit *jit, struct hart *hart, const uint8_t *host, uint64_t pc,
                              const struct jit_link *link, const uint8_t **code)

@@ -62,8 +62,8 @@ struct jit_incoming {
 
 struct jit_region {
     uint8_t *start, *at, *end; /* as written */
-    uint64_t generation; /* how often it was emptied */
-    bool closed;         /* being emptied */
+    uint64_t generation;       /* how often it was emptied */
+    bool closed;               /* being emptied */
     struct jit_incoming *incoming;
     size_t incoming_count, incoming_room;
 };

@@ -34,8 +34,8 @@ static void tree_note(struct tree *tree, int result)
         tree->error = result;
 }
 
-static void __attribute__((format(printf, 2, 3)))
-tree_begin(struct tree *tree, const char *format, ...)
+static void __attribute__((format(printf, 2, 3))) tree_begin(struct tree *tree, const char *format,
+                                                             ...)
 {
     char name[64];
     va_list args;

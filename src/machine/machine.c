@@ -314,3 +314,58 @@ uint64_t machine_instructions(const struct machine *machine)
         total += machine_hart_instructions(machine, i);
     return total;
 }
+
+/* --- What was counted --------------------------------------------------------------------------
+ */
+
+/* In the order of the table. */
+struct counts {
+    struct hart_counts harts;
+    struct jit_hart_stats jit_harts;
+    struct jit_stats jit;
+};
+
+static void add_counts(void *sum, const void *counts, size_t size)
+{
+    for (size_t i = 0; i < size / sizeof(uint64_t); i++)
+        ((uint64_t *)sum)[i] += ((const uint64_t *)counts)[i];
+}
+
+bool machine_get_count(const struct machine *machine, unsigned index, const char **what,
+                       uint64_t *value)
+{
+    static const char *const names[] = {
+        "TLB misses of loads",
+        "TLB misses of stores",
+        "TLB misses of fetches",
+        "traps",
+        "fences of code",
+        "fences of translations",
+        "instructions interpreted for translated code",
+        "jumps looked up",
+        "requests attended to",
+        "blocks translated",
+        "instructions in them",
+        "bytes of host code",
+        "pages of guest code",
+        "pages that had changed",
+        "regions of the code cache emptied",
+    };
+    _Static_assert(sizeof(struct counts) == sizeof(names) / sizeof(names[0]) * sizeof(uint64_t),
+                   "a name for each count");
+    struct counts counts = {0};
+    if (index >= ARRAY_SIZE(names))
+        return false;
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        struct jit_hart_stats stats = {0};
+        if (machine->jit)
+            jit_hart_get_stats(machine->cpus[i].jit, &stats);
+        add_counts(&counts.jit_harts, &stats, sizeof(stats));
+        add_counts(&counts.harts, hart_get_counts(machine->cpus[i].hart), sizeof(counts.harts));
+    }
+    if (machine->jit)
+        jit_get_stats(machine->jit, &counts.jit);
+    *what = names[index];
+    *value = ((const uint64_t *)&counts)[index];
+    return true;
+}

@@ -19,6 +19,13 @@ struct chardev *machine_terminal(struct machine *machine);
 uint64_t machine_hart_instructions(const struct machine *machine, unsigned hart);
 
 /*
+ * What harts and engine have counted, one after another: false behind the last one. Any thread;
+ * approximate while running.
+ */
+bool machine_get_count(const struct machine *machine, unsigned index, const char **what,
+                       uint64_t *value);
+
+/*
  * Receives the keys behind Ctrl-A on the terminal that the channel itself does not handle
  * (x, c, h, ...). On the loop's thread. NULL removes it. On the loop's thread, or while the loop
  * does not run.

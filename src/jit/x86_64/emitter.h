@@ -21,7 +21,7 @@
 
 #define FRAME_MXCSR    8
 #define FRAME_MXCSR0   12 /* the one that translated code runs with */
-#define FRAME_SHARE(n) (16 + 8 * ((n)-1))
+#define FRAME_SHARE(n) (16 + 8 * ((n) - 1))
 #define FRAME_SIZE     (FRAME_SHARE(IR_SHARES + 1) + 8)
 
 #define TLB_ENTRY(field)                                                                           \
@@ -29,9 +29,8 @@
 #define TLB_ENTRY_TAG(access) (TLB_ENTRY(tag) + 8 * (int32_t)(access))
 #define TLB_INDEX_SHIFT       (MEMORY_PAGE_SHIFT - 5)
 #define TLB_INDEX_MASK        ((TLB_ENTRIES - 1) << 5)
-#define TLB_JUMP(field)                                                                            \
-    ((int32_t)(offsetof(struct tlb, jumps) + offsetof(struct tlb_jump, field)))
-#define TLB_JUMP_MASK (2 * (TLB_JUMPS - 1)) /* of pc; times 8 that is where its jump would be */
+#define TLB_JUMP(field)       ((int32_t)(offsetof(struct tlb, jumps) + offsetof(struct tlb_jump, field)))
+#define TLB_JUMP_MASK         (2 * (TLB_JUMPS - 1)) /* of pc; times 8 that is where its jump would be */
 
 _Static_assert(sizeof(struct tlb_entry) == 1 << 5, "TLB_INDEX_SHIFT");
 _Static_assert(sizeof(struct tlb_jump) == 16, "TLB_JUMP_MASK");
