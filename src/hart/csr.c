@@ -466,13 +466,26 @@ static void row_write(const struct csr_row *row, struct hart *hart, uint64_t val
     }
 }
 
-uint64_t *engine_csr_storage(struct hart *hart, unsigned number)
+enum engine_csr engine_csr_find(struct hart *hart, unsigned number, uint64_t **storage,
+                                uint64_t *mask)
 {
     const struct csr_row *row = row_find(hart, number);
-    if (!row || row->read || row->mask != UINT64_MAX || row->guard != GUARD_NONE ||
-        trace_on(TRACE_CSR))
-        return NULL;
-    return (uint64_t *)((char *)hart + row->offset);
+    if (!row || row->guard != GUARD_NONE || trace_on(TRACE_CSR))
+        return ENGINE_CSR_OTHER;
+    if (row->write == write_sstatus) {
+        *mask = SSTATUS_READABLE & ~MSTATUS_SD;
+        return ENGINE_CSR_SSTATUS;
+    }
+    if (row->write == write_sepc) {
+        *storage = &hart->sepc;
+        *mask = ~(UINT64_C(1) | hart->private->jump_mask);
+        return ENGINE_CSR_STORAGE;
+    }
+    if (row->read || row->mask != UINT64_MAX)
+        return ENGINE_CSR_OTHER;
+    *storage = (uint64_t *)((char *)hart + row->offset);
+    *mask = row->mask;
+    return ENGINE_CSR_STORAGE;
 }
 
 static bool counter_enabled(const struct hart *hart, unsigned number)

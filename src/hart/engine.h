@@ -65,10 +65,16 @@ void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code);
 void engine_forget_jumps(struct hart *hart);
 
 /*
- * Where a CSR is that is nothing but storage, of which reading and writing any bit has no effect
- * elsewhere; NULL for all others. It needs the privilege in bits 9..8 of its number.
+ * What a CSR is, for accesses without the interpreter. All need the privilege in bits 9..8 of its
+ * number. OTHER: leave it to the interpreter. STORAGE: a field of struct hart, of which reading and
+ * writing has no effect elsewhere; what is written is and-ed with mask. SSTATUS: the bits `mask` of
+ * hart->mstatus, and SD above them, set while FS is dirty; its SIE may be cleared, and set if no
+ * interrupt is both in mie and in mip or, 32 bits up, on a line.
  */
-uint64_t *engine_csr_storage(struct hart *hart, unsigned number);
+enum engine_csr { ENGINE_CSR_OTHER, ENGINE_CSR_STORAGE, ENGINE_CSR_SSTATUS };
+
+enum engine_csr engine_csr_find(struct hart *hart, unsigned number, uint64_t **storage,
+                                uint64_t *mask);
 
 /* The hart thread starts and stops executing instructions. Within, engine_leave and engine_enter
  * enclose what may take long: meanwhile the hart counts as standing still. */

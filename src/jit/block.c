@@ -121,12 +121,11 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
             sc = block->count + LR_SC_LENGTH <= IR_BLOCK_MAX
                      ? matching_sc(page, pc, &insn, extensions)
                      : 0;
+        ir->paired = sc && (is_lr(insn.op) || pc == sc);
         if (is_lr(insn.op) && sc) {
             pc = next;
             continue;
         }
-        if (is_sc(insn.op) && pc != sc)
-            ir->op = IR_CALL;
         if (ends_block(&insn, flags)) {
             ir->op = IR_CALL;
             finish(block, block->count, next);

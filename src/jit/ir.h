@@ -26,14 +26,15 @@ enum { IR_BLOCK_MAX = 64, IR_SHARES = 12 };
  * auipc and lui are constants already; rd 0 is only found where an instruction also does something
  * else than writing it. `index` instructions of the block have retired before it.
  *
- * lr and sc are only found as the two ends of a sequence that nothing can enter in the middle, with
- * the same address and size, and no other memory access in between; all others are IR_CALL.
+ * lr and sc are paired as the two ends of a sequence that nothing can enter in the middle, with the
+ * same address and size, and no other memory access in between; other lr are IR_CALL.
  */
 struct ir {
     uint16_t op; /* enum ir_op, or enum insn_op */
     uint8_t rd, rs1, rs2, rs3, rm;
     uint8_t length; /* of the instruction, in bytes */
     uint16_t index;
+    bool paired;
 
     /* Loads and stores that share one translation (share.c): its number from 1 on, 0 for none. The
      * first one of them translates [address + first, address + last], which are all of theirs. */

@@ -97,32 +97,3 @@ void emit_jalr(struct emitter *e, const struct ir *ir, unsigned code)
     x86_arithmetic(x, false, X86_GROUP_AND, x86_register(RCX), TLB_JUMP_MASK);
     jump_through(e, x86_indexed(CONTEXT, RCX, 3, TLB_JUMP(pc)));
 }
-
-enum { CSR_WRITE, CSR_SET, CSR_CLEAR, CSR_KIND = 3, CSR_IMMEDIATE = 4 };
-
-/* code: what is done, and CSR_IMMEDIATE. Only CSRs that are plain storage are accessed in line. */
-void emit_csr(struct emitter *e, const struct ir *ir, unsigned code)
-{
-    struct x86 *x = &e->x;
-    const uint64_t *storage = engine_csr_storage(e->hart, (unsigned)ir->imm);
-    bool writes = (code & CSR_KIND) == CSR_WRITE || ir->rs1 != 0;
-    if (!storage || (writes && (code & CSR_KIND) != CSR_WRITE)) {
-        emit_call(e, ir, code);
-        return;
-    }
-    struct x86_operand csr =
-        x86_memory(RBP, (int32_t)((const char *)storage - (const char *)e->hart) - HART_BIAS);
-    struct site *site = site_open(e, ir);
-    x86_arithmetic(x, false, X86_GROUP_CMP, x86_memory(RBP, HART(privilege)),
-                   (int32_t)bits_get((uint64_t)ir->imm, 8, 2));
-    site_unless(e, site, X86_B);
-    x86_op(x, X86_LOAD, RAX, csr);
-    if (writes && (code & CSR_IMMEDIATE)) {
-        x86_form(x, 0xc7, true, false, 0, csr);
-        x86_32(x, ir->rs1);
-    } else if (writes) {
-        x86_op(x, X86_STORE, emit_use(e, ir->rs1, RCX), csr);
-    }
-    emit_save(e, ir->rd, RAX);
-    site_close(e, site);
-}

@@ -145,11 +145,15 @@ void require_fp(struct emitter *e, struct site *site, bool writes);
 extern emit_function emit_nothing, emit_constant, emit_move, emit_alu, emit_alu_imm, emit_alu_word,
     emit_alu_imm_word, emit_shift, emit_shift_word, emit_shift_imm, emit_shift_imm_word, emit_less,
     emit_less_imm, emit_mul, emit_mul_word, emit_mul_high, emit_divide, emit_divide_word,
-    emit_shift_add, emit_negated, emit_extend, emit_min_max, emit_bit_imm, emit_conditional_zero,
-    emit_slli_uw, emit_fence;
+    emit_shift_add, emit_negated, emit_extend, emit_min_max, emit_bit, emit_bit_imm, emit_count,
+    emit_swap_bytes, emit_or_combine, emit_pack, emit_conditional_zero, emit_slli_uw, emit_fence;
 /* floating.c */
 extern emit_function emit_fp_operation, emit_fp_fused, emit_fp_sign, emit_fp_compare,
     emit_fp_to_int, emit_fp_from_int, emit_fp_convert, emit_fp_to_bits, emit_fp_from_bits;
+/* rax = the host address of the byte at rs1, which may be stored to */
+void emit_block_address(struct emitter *e, const struct ir *ir, struct site *site);
+/* system.c */
+extern emit_function emit_csr, emit_cbo_zero;
 /* control.c */
-extern emit_function emit_branch, emit_jalr, emit_exit, emit_csr;
+extern emit_function emit_branch, emit_jalr, emit_exit;
 void emit_exit_to(struct emitter *e, uint64_t pc, uint64_t target, unsigned retired);

@@ -85,18 +85,38 @@ void x86_shift(struct x86 *x, bool w, enum x86_group group, unsigned reg, int co
         x86_byte(x, (unsigned)count);
 }
 
-void x86_fused(struct x86 *x, unsigned opcode, bool d, unsigned reg, unsigned second,
-               struct x86_operand rm)
+void x86_vex(struct x86 *x, struct x86_vex opcode, bool w, unsigned reg, unsigned second,
+             struct x86_operand rm)
 {
     bool index = rm.memory && rm.index >= R8;
     x86_byte(x, 0xc4);
-    x86_byte(x, (reg < R8) << 7 | !index << 6 | (rm.base < R8) << 5 | 2);
-    x86_byte(x, d << 7 | (~second & 15) << 3 | 1);
-    x86_byte(x, opcode);
+    x86_byte(x, (reg < R8) << 7 | !index << 6 | (rm.base < R8) << 5 | opcode.map);
+    x86_byte(x, w << 7 | (~second & 15) << 3 | opcode.prefix);
+    x86_byte(x, opcode.opcode);
     if (rm.memory)
         address(x, reg, rm);
     else
         modrm(x, 3, reg, rm.base);
+}
+
+void x86_fused(struct x86 *x, unsigned opcode, bool d, unsigned reg, unsigned second,
+               struct x86_operand rm)
+{
+    x86_vex(x, (struct x86_vex){2, 1, (uint8_t)opcode}, d, reg, second, rm);
+}
+
+void x86_shift_by(struct x86 *x, bool w, enum x86_group group, unsigned reg, struct x86_operand rm,
+                  unsigned count)
+{
+    uint8_t prefix = group == X86_GROUP_SHL ? 1 : group == X86_GROUP_SAR ? 2 : 3;
+    x86_vex(x, (struct x86_vex){2, prefix, 0xf7}, w, reg, count, rm);
+}
+
+void x86_swap_bytes(struct x86 *x, unsigned reg)
+{
+    rex(x, true, false, 0, 0, reg);
+    x86_byte(x, 0x0f);
+    x86_byte(x, 0xc8 + (reg & 7));
 }
 
 void x86_unary(struct x86 *x, bool w, enum x86_group group, struct x86_operand rm)

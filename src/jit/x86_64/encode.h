@@ -110,6 +110,10 @@ enum x86_opcode {
     X86_UCOMISS = 0x0f2e,
     X86_COMISD = 0x660f2f,
     X86_COMISS = 0x0f2f,
+    X86_POPCNT = 0xf30fb8,
+    X86_TZCNT = 0xf30fbc,
+    X86_LZCNT = 0xf30fbd,
+    X86_MOVUPS_STORE = 0x0f11,
     X86_CVTSI2SD = 0xf20f2a,
     X86_CVTSI2SS = 0xf30f2a,
     X86_CVTTSD2SI = 0xf20f2c,
@@ -198,9 +202,22 @@ void x86_arithmetic(struct x86 *x, bool w, enum x86_group group, struct x86_oper
                     int32_t value);
 /* Group C1, or D3 (by cl) where count is negative. */
 void x86_shift(struct x86 *x, bool w, enum x86_group group, unsigned reg, int count);
+/* The form with a VEX prefix and three operands. map: 2 is 0f38, 3 is 0f3a; prefix: 1 is 66, 2 is
+ * f3, 3 is f2. */
+struct x86_vex {
+    uint8_t map, prefix, opcode;
+};
+
+void x86_vex(struct x86 *x, struct x86_vex opcode, bool w, unsigned reg, unsigned second,
+             struct x86_operand rm);
 /* FMA3, the 213 forms: reg = +-(second * reg) +- rm. */
 void x86_fused(struct x86 *x, unsigned opcode, bool d, unsigned reg, unsigned second,
                struct x86_operand rm);
+/* BMI2: reg = rm shifted by the register `count`; flags stay. */
+void x86_shift_by(struct x86 *x, bool w, enum x86_group group, unsigned reg, struct x86_operand rm,
+                  unsigned count);
+/* Reverses the bytes of a 64-bit register. */
+void x86_swap_bytes(struct x86 *x, unsigned reg);
 /* Group F7. */
 void x86_unary(struct x86 *x, bool w, enum x86_group group, struct x86_operand rm);
 /* reg (zero-extended) = condition; its flags stay. */

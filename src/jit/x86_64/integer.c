@@ -89,6 +89,12 @@ static void save_word(struct emitter *e, unsigned rd, unsigned host)
 /* code: enum x86_opcode */
 void emit_alu_word(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    if (is_pinned(ir->rd) && ir->rd == ir->rs1) {
+        unsigned d = pinned[ir->rd];
+        x86_op32(&e->x, code, d, guest(ir->rs2));
+        x86_op(&e->x, X86_MOVSXD, d, x86_register(d));
+        return;
+    }
     x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
     x86_op32(&e->x, code, RAX, guest(ir->rs2));
     save_word(e, ir->rd, RAX);
@@ -111,9 +117,21 @@ void emit_alu_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
     save_word(e, ir->rd, RAX);
 }
 
+static bool has_bmi2(void)
+{
+    return __builtin_cpu_supports("bmi2");
+}
+
 /* code: enum x86_group. By a register. */
 void emit_shift(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    bool rotates = code == X86_GROUP_ROL || code == X86_GROUP_ROR;
+    if (!rotates && has_bmi2()) {
+        unsigned d = destination(ir->rd);
+        x86_shift_by(&e->x, true, code, d, guest(ir->rs1), emit_use(e, ir->rs2, RCX));
+        emit_save(e, ir->rd, d);
+        return;
+    }
     emit_load(e, RCX, ir->rs2);
     unsigned d = first_operand(e, ir);
     x86_shift(&e->x, true, code, d, -1);
@@ -122,6 +140,12 @@ void emit_shift(struct emitter *e, const struct ir *ir, unsigned code)
 
 void emit_shift_word(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    bool rotates = code == X86_GROUP_ROL || code == X86_GROUP_ROR;
+    if (!rotates && has_bmi2()) {
+        x86_shift_by(&e->x, false, code, RAX, guest(ir->rs1), emit_use(e, ir->rs2, RCX));
+        save_word(e, ir->rd, RAX);
+        return;
+    }
     x86_op32(&e->x, X86_LOAD, RCX, guest(ir->rs2));
     x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
     x86_shift(&e->x, false, code, RAX, -1);
@@ -308,6 +332,79 @@ void emit_bit_imm(struct emitter *e, const struct ir *ir, unsigned code)
     x86_form(&e->x, 0x0fba, true, false, code, x86_register(d));
     x86_byte(&e->x, (unsigned)ir->imm);
     emit_save(e, ir->rd, d);
+}
+
+/* code: as for emit_bit_imm. By a register. */
+void emit_bit(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    static const uint8_t opcodes[] = {[5] = 0xab, [6] = 0xb3, [7] = 0xbb, [4] = 0xa3};
+    emit_load(e, RAX, ir->rs1);
+    unsigned bit = emit_use(e, ir->rs2, RCX);
+    x86_form(&e->x, 0x0f00 | opcodes[code], true, false, bit, x86_register(RAX));
+    if (code == 4)
+        x86_set(&e->x, X86_B, RAX);
+    emit_save(e, ir->rd, RAX);
+}
+
+/* code: 1 for 64 bits; 0 leading, 2 trailing zeros, 4 ones */
+void emit_count(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    static const enum x86_opcode opcodes[] = {X86_LZCNT, X86_TZCNT, X86_POPCNT};
+    bool there = code >= 4   ? __builtin_cpu_supports("popcnt")
+                 : code >= 2 ? __builtin_cpu_supports("bmi")
+                             : __builtin_cpu_supports("lzcnt");
+    if (!there) {
+        emit_call(e, ir, 0);
+        return;
+    }
+    unsigned d = destination(ir->rd);
+    x86_form(&e->x, opcodes[code / 2], code & 1, false, d, guest(ir->rs1));
+    emit_save(e, ir->rd, d);
+}
+
+void emit_swap_bytes(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned d = destination(ir->rd);
+    emit_load(e, d, ir->rs1);
+    x86_swap_bytes(&e->x, d);
+    emit_save(e, ir->rd, d);
+}
+
+/* Bit 7 of each byte of t becomes whether the byte is not 0, and then the whole byte does:
+ * (t - (t >> 7)) | t. */
+void emit_or_combine(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    struct x86 *x = &e->x;
+    emit_load(e, RAX, ir->rs1);
+    x86_constant(x, RDX, 0x7f * ones);
+    x86_op(x, X86_LOAD, RCX, x86_register(RAX));
+    x86_op(x, X86_AND, RCX, x86_register(RDX));
+    x86_op(x, X86_ADD, RCX, x86_register(RDX));
+    x86_op(x, X86_OR, RAX, x86_register(RCX));
+    x86_unary(x, true, X86_GROUP_NOT, x86_register(RDX));
+    x86_op(x, X86_AND, RAX, x86_register(RDX));
+    x86_op(x, X86_LOAD, RCX, x86_register(RAX));
+    x86_op(x, X86_LOAD, RDX, x86_register(RAX));
+    x86_shift(x, true, X86_GROUP_SHR, RCX, 7);
+    x86_op(x, X86_SUB, RAX, x86_register(RCX));
+    x86_op(x, X86_OR, RAX, x86_register(RDX));
+    emit_save(e, ir->rd, RAX);
+}
+
+/* code: how far rs2 is shifted up */
+void emit_pack(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    struct x86 *x = &e->x;
+    enum x86_opcode narrow = code == 8 ? X86_MOVZX_8 : code == 16 ? X86_MOVZX_16 : X86_LOAD;
+    x86_form(x, narrow, false, code == 8, RAX, guest(ir->rs1));
+    x86_form(x, narrow, false, code == 8, RCX, guest(ir->rs2));
+    x86_shift(x, true, X86_GROUP_SHL, RCX, (int)code);
+    x86_op(x, X86_OR, RAX, x86_register(RCX));
+    if (code == 16)
+        save_word(e, ir->rd, RAX);
+    else
+        emit_save(e, ir->rd, RAX);
 }
 
 /* code: the conditional move that gives zero */

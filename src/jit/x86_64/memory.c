@@ -187,6 +187,13 @@ static struct site *atomic_open(struct emitter *e, const struct ir *ir)
     return site;
 }
 
+void emit_block_address(struct emitter *e, const struct ir *ir, struct site *site)
+{
+    unsigned base = base_of(e, ir);
+    site_jump(site, look_up(e, base, 0, 0, -MEMORY_PAGE_SIZE, ACCESS_STORE));
+    x86_op(&e->x, X86_LEA, RAX, x86_indexed(base, RDX, 0, 0));
+}
+
 /* What was loaded, and where, is all that the SC behind it needs. A reservation that an earlier LR
  * left in the hart is gone with this one. */
 void emit_lr(struct emitter *e, const struct ir *ir, unsigned code)
@@ -202,9 +209,25 @@ void emit_lr(struct emitter *e, const struct ir *ir, unsigned code)
     site_close(e, site);
 }
 
+/* Without an LR before it, SC fails if the hart holds no reservation: how kernels drop one. */
+static void sc_alone(struct emitter *e, const struct ir *ir)
+{
+    struct x86 *x = &e->x;
+    struct site *site = atomic_open(e, ir);
+    x86_arithmetic(x, true, X86_GROUP_CMP, x86_memory(RBP, HART(reservation_address)), -1);
+    site_unless(e, site, X86_NE);
+    x86_constant(x, RAX, 1);
+    emit_save(e, ir->rd, RAX);
+    site_close(e, site);
+}
+
 void emit_sc(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct x86 *x = &e->x;
+    if (!ir->paired) {
+        sc_alone(e, ir);
+        return;
+    }
     x86_op(x, X86_LOAD, RCX, x86_memory(RBP, HART(reservation_host)));
     x86_op(x, X86_LOAD, RAX, x86_memory(RBP, HART(reservation_value)));
     unsigned value = emit_use(e, ir->rs2, RDX);
