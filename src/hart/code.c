@@ -141,18 +141,11 @@ void code_decode(struct hart *hart, struct code_page *page, struct code_slot *sl
     code_fill(hart, slot, bits, offset);
 }
 
-/* Grows with each fence.i of any hart: what was compared with memory at one value is what a hart
- * may execute whose last fence.i is not later. */
-static _Atomic uint64_t epoch_now = 1;
-
-uint64_t code_epoch_now(void)
-{
-    return atomic_load(&epoch_now);
-}
-
 void hart_fence_i(struct hart *hart)
 {
     hart->private->counts.fences_code++;
-    hart->private->code.epoch = atomic_fetch_add(&epoch_now, 1) + 1;
-    mmu_forget_jumps(hart);
+    atomic_thread_fence(memory_order_seq_cst);
+    hart->private->code.epoch++;
+    if (hart->code_fenced)
+        hart->code_fenced(hart);
 }

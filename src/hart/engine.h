@@ -50,19 +50,13 @@ void engine_execute_fetched(struct hart *hart);
  */
 const uint8_t *engine_fetch(struct hart *hart);
 
-/*
- * Code that was compared with memory before this hart's last fence.i must be compared again before
- * the hart executes it. engine_epoch is when that fence.i was, engine_epoch_now (to be asked before
- * comparing) is not before any fence.i that has been executed by then.
- */
-uint64_t engine_epoch(const struct hart *hart);
-uint64_t engine_epoch_now(void);
-
 /* Notes in the context in use that code for pc may be jumped to (struct tlb_jump). */
 void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code);
 
-/* Makes this hart forget all jumps. For the others there is HART_FENCE_JUMPS. */
+/* Makes this hart forget all jumps; makes its TLB allow no stores. For the others there are
+ * HART_FENCE_JUMPS and HART_FENCE_STORES. */
 void engine_forget_jumps(struct hart *hart);
+void engine_forget_stores(struct hart *hart);
 
 /*
  * What a CSR is, for accesses without the interpreter. All need the privilege in bits 9..8 of its

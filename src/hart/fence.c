@@ -27,6 +27,7 @@ static void fences_execute(struct hart *hart)
 
     if (everything) {
         mmu_flush(hart);
+        mmu_forget_jumps(hart);
         hart_fence_i(hart);
         count = 0;
     }
@@ -40,6 +41,9 @@ static void fences_execute(struct hart *hart)
             break;
         case HART_FENCE_JUMPS:
             mmu_forget_jumps(hart);
+            break;
+        case HART_FENCE_STORES:
+            mmu_forget_stores(hart);
             break;
         }
     }

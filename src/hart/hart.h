@@ -95,21 +95,23 @@ struct tlb_jump {
  * their entries again.
  */
 #define TLB_CONTEXTS 8
+#define TLB_LARGE    1024
 
 struct tlb {
     uint64_t satp;
-    uint32_t mode;       /* private encoding of effective privilege, SUM, MXR */
-    bool stale;          /* entries must be cleared before use */
-    bool jumps_local;    /* there may be jumps to pages that are not global */
-    uint32_t jump_count; /* of jumped */
-    uint64_t used;       /* for choosing a victim */
-    uint64_t large;      /* by a hash of the GiB: parts of superpages may be among the entries */
+    uint32_t mode;             /* private encoding of effective privilege, SUM, MXR */
+    bool stale;                /* entries must be cleared before use */
+    bool jumps_local;          /* there may be jumps to pages that are not global */
+    uint32_t jump_count;       /* of jumped */
+    uint64_t used;             /* for choosing a victim */
+    uint64_t huge;             /* where superpages may be among the entries (mmu.c) */
     uint64_t jumps_generation; /* of the code that jumps lead to */
     struct tlb_entry entries[TLB_ENTRIES];
     struct tlb_jump jumps[TLB_JUMPS]; /* by pc / 2 */
     uint16_t jumped[TLB_JUMPS];       /* which of jumps were set, to clear no others */
     bool jumps_into[TLB_ENTRIES];     /* by page: there may be jumps to it */
-    uint8_t span[TLB_ENTRIES];        /* what an sfence.vma of an address covers (mmu.c) */
+    bool large[TLB_LARGE];
+    uint8_t span[TLB_ENTRIES]; /* what an sfence.vma of an address covers (mmu.c) */
 };
 
 /* Reasons why a hart leaves its instructions at the next block boundary (hart->attention). */
@@ -179,6 +181,7 @@ struct hart {
 
     /* Of the engine that translates: itself, and where an LR that it executes loaded from. */
     void *engine;
+    void (*code_fenced)(struct hart *hart); /* after each fence.i of this hart; may be NULL */
     void *reservation_host;
 
     /* LR/SC (see reservation.c): the virtual address, or UINT64_MAX for none; what was loaded. */
@@ -312,8 +315,9 @@ void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid);
 void hart_fence_i(struct hart *hart);
 
 struct hart_fence {
-    /* HART_FENCE_JUMPS: translated code goes away; see struct tlb_jump. */
-    enum { HART_FENCE_I, HART_FENCE_VMA, HART_FENCE_JUMPS } kind;
+    /* HART_FENCE_JUMPS: translated code goes away; see struct tlb_jump. HART_FENCE_STORES: the TLB
+     * allows no more stores; see memory_forget_stores. */
+    enum { HART_FENCE_I, HART_FENCE_VMA, HART_FENCE_JUMPS, HART_FENCE_STORES } kind;
     uint64_t va, size, asid;
 };
 

@@ -84,7 +84,7 @@ struct code_cache {
     struct code_page *buckets[CODE_BUCKETS];
     struct code_page *pages[CODE_PAGES];
     unsigned count, hand;
-    uint64_t epoch; /* of the last fence.i, on a scale that all harts share */
+    uint64_t epoch;
 };
 
 struct code_page *code_find_slow(struct code_cache *code, const uint8_t *host);
@@ -92,7 +92,6 @@ void code_decode(struct hart *hart, struct code_page *page, struct code_slot *sl
 #define CODE_ALONE UINT32_MAX
 void code_fill(const struct hart *hart, struct code_slot *slot, uint32_t bits, unsigned offset);
 void code_forget(struct code_cache *code);
-uint64_t code_epoch_now(void);
 
 static inline unsigned code_bucket(const uint8_t *host)
 {
@@ -167,6 +166,7 @@ struct hart_private {
 void mmu_context_changed(struct hart *hart);
 void mmu_flush(struct hart *hart);
 void mmu_forget_jumps(struct hart *hart);
+void mmu_forget_stores(struct hart *hart);
 
 /* The slow paths of the engine. hart->pc and instret are in sync. False: a trap was taken. */
 bool mmu_load(struct hart *hart, uint64_t va, unsigned size, uint64_t *value);

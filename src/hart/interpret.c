@@ -849,19 +849,14 @@ void engine_enter(struct hart *hart)
     guest_enter(hart);
 }
 
-uint64_t engine_epoch(const struct hart *hart)
-{
-    return hart->private->code.epoch;
-}
-
-uint64_t engine_epoch_now(void)
-{
-    return code_epoch_now();
-}
-
 void engine_forget_jumps(struct hart *hart)
 {
     mmu_forget_jumps(hart);
+}
+
+void engine_forget_stores(struct hart *hart)
+{
+    mmu_forget_stores(hart);
 }
 
 void engine_prepare(const struct hart *hart, struct engine_insn *insn, uint32_t bits)

@@ -56,7 +56,8 @@ static void tlb_clear(struct tlb *tlb, uint64_t generation)
         memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
     jumps_clear(tlb, generation);
     memset(tlb->span, 0, sizeof(tlb->span));
-    tlb->large = 0;
+    tlb->huge = 0;
+    memset(tlb->large, 0, sizeof(tlb->large));
     tlb->stale = false;
 }
 
@@ -131,6 +132,16 @@ void mmu_forget_jumps(struct hart *hart)
         jumps_clear(hart->data_tlb, generation);
 }
 
+void mmu_forget_stores(struct hart *hart)
+{
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++)
+        for (unsigned j = 0; j < TLB_ENTRIES; j++) {
+            uint64_t *tag = &hart->private->tlbs[i].entries[j].tag[ACCESS_STORE];
+            if (!(*tag & TLB_SLOW))
+                *tag = TLB_INVALID;
+        }
+}
+
 void mmu_flush(struct hart *hart)
 {
     for (unsigned i = 0; i < TLB_CONTEXTS; i++)
@@ -147,9 +158,15 @@ static void jumps_drop(struct tlb *tlb, uint64_t first, uint64_t last)
     }
 }
 
-static uint64_t large_bit(uint64_t va)
+/* Superpages among the entries, by a hash of their GiB, and those of 2 MiB by that of theirs. */
+static uint64_t huge_bit(uint64_t va)
 {
     return BIT((va >> 30) * UINT64_C(0x9e3779b97f4a7c15) >> 58);
+}
+
+static bool has_large(const struct tlb *tlb, uint64_t va)
+{
+    return (tlb->huge & huge_bit(va)) || tlb->large[va >> 21 & (TLB_LARGE - 1)];
 }
 
 /* Drops the entry if the leaf that it comes from translates a part of [first, last]. */
@@ -174,7 +191,7 @@ static void tlb_drop(struct tlb *tlb, uint64_t first, uint64_t last)
         entry_drop(tlb, page & (TLB_ENTRIES - 1), first, last);
         jumps |= tlb->jumps_into[page & (TLB_ENTRIES - 1)];
     }
-    if (!(tlb->large & (large_bit(first) | large_bit(last)))) {
+    if (!has_large(tlb, first) && !has_large(tlb, last)) {
         if (jumps)
             jumps_drop(tlb, first, last);
         return;
@@ -429,9 +446,11 @@ static void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsi
     entry->addend = (kind == MEMORY_MMIO ? walk->gpa & PAGE_MASK : (uintptr_t)host) - page;
     tlb->span[index] = walk->span | (walk->global ? SPAN_GLOBAL : 0);
     if (walk->span > 30)
-        tlb->large = UINT64_MAX;
+        tlb->huge = UINT64_MAX;
+    else if (walk->span > 21)
+        tlb->huge |= huge_bit(va);
     else if (walk->span > MEMORY_PAGE_SHIFT)
-        tlb->large |= large_bit(va);
+        tlb->large[va >> 21 & (TLB_LARGE - 1)] = true;
 }
 
 /* Translates an access of `size` bytes that does not leave its page. */
@@ -464,8 +483,12 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
     if (kind == MEMORY_NONE || (kind == MEMORY_MMIO && access == ACCESS_FETCH))
         return access_fault[access];
     bool uniform = pmp_page_uniform(hart, result.gpa);
+    unsigned fast = result.allowed & allowed;
+    if (kind == MEMORY_RAM && (fast & 1 << ACCESS_STORE) &&
+        !memory_allow_stores(hart->memory, result.gpa, access == ACCESS_STORE))
+        fast &= ~(1u << ACCESS_STORE);
     if (uniform)
-        tlb_fill(tlb, va, &result, result.allowed & allowed, kind, host);
+        tlb_fill(tlb, va, &result, fast, kind, host);
     bool direct = kind == MEMORY_RAM || (kind == MEMORY_ROM && access != ACCESS_STORE);
     *place = (struct place){
         .host = direct ? host + (result.gpa & ~PAGE_MASK) : NULL,

@@ -43,6 +43,7 @@ bool cache_init(struct jit *jit, struct error *err)
     if (!map_code(jit, err))
         return false;
     pthread_mutex_init(&jit->lock, NULL);
+    pthread_mutex_init(&jit->suspects_lock, NULL);
     pthread_cond_init(&jit->emptied, NULL);
     for (unsigned i = 0; i < REGIONS; i++) {
         uint8_t *start = jit->write + (size_t)i * REGION_SIZE;
@@ -68,7 +69,9 @@ void cache_finish(struct jit *jit)
     munmap(jit->write, CODE_SIZE);
     munmap(jit->run, CODE_SIZE);
     pthread_cond_destroy(&jit->emptied);
+    pthread_mutex_destroy(&jit->suspects_lock);
     pthread_mutex_destroy(&jit->lock);
+    free(jit->suspects);
 }
 
 static struct jit_region *region_of(struct jit *jit, const void *written)
@@ -166,15 +169,28 @@ static bool source_equal(const uint8_t *source, const uint8_t *host)
     return difference == 0;
 }
 
-static struct jit_page *page_create(struct jit *jit, const uint8_t *host)
+static uint64_t gpa_of(const struct memory *memory, const uint8_t *host)
+{
+    size_t count;
+    const struct memory_ram *ram = memory_ram_regions(memory, &count);
+    for (size_t i = 0; i < count; i++)
+        if (host >= ram[i].host && (size_t)(host - ram[i].host) < ram[i].size)
+            return ram[i].base + (uint64_t)(host - ram[i].host);
+    return JIT_NOT_RAM;
+}
+
+/* Marked before it is copied: whatever is written later makes it a suspect. */
+static struct jit_page *page_create(struct jit *jit, struct hart *hart, const uint8_t *host)
 {
     struct jit_page *page = xmalloc(sizeof(*page));
     struct jit_page **bucket = page_bucket(jit, host);
     page->host = host;
     page->next = *bucket;
     page->id = ++jit->page_ids;
-    page->epoch = engine_epoch_now();
+    page->gpa = gpa_of(hart->memory, host);
     page->blocks = NULL;
+    if (!memory_mark_code(hart->memory, page->gpa))
+        cache_suspect(jit, page->gpa, 1);
     source_copy(page->source, host);
     *bucket = page;
     jit->stats.pages++;
@@ -192,24 +208,112 @@ static void page_forget(struct jit *jit, struct jit_page **link)
     free(page);
 }
 
-static struct jit_page *page_find(struct jit *jit, const uint8_t *host, uint64_t epoch)
+static struct jit_page **page_find(struct jit *jit, const uint8_t *host)
 {
     struct jit_page **link = page_bucket(jit, host);
     while (*link && (*link)->host != host)
         link = &(*link)->next;
-    struct jit_page *page = *link;
-    if (!page)
-        return page_create(jit, host);
-    if (page->epoch >= epoch)
-        return page;
-    uint64_t now = engine_epoch_now();
-    if (source_equal(page->source, host)) {
-        page->epoch = now;
-        return page;
+    return link;
+}
+
+/* --- Code that changes ------------------------------------------------------------------------ */
+
+void cache_suspect(struct jit *jit, uint64_t gpa, uint64_t size)
+{
+    pthread_mutex_lock(&jit->suspects_lock);
+    for (uint64_t at = 0; at < size; at += MEMORY_PAGE_SIZE) {
+        if (jit->suspect_count == jit->suspect_room) {
+            jit->suspect_room = jit->suspect_room ? 2 * jit->suspect_room : 64;
+            jit->suspects = xrealloc(jit->suspects, jit->suspect_room * sizeof(*jit->suspects));
+        }
+        jit->suspects[jit->suspect_count++] = gpa + at;
     }
+    pthread_mutex_unlock(&jit->suspects_lock);
+}
+
+/* Whether the page stays a suspect. */
+static bool examine(struct jit *jit, struct memory *memory, uint64_t gpa)
+{
+    uint8_t *host;
+    enum memory_kind kind = memory_page(memory, gpa, &host);
+    if (kind != MEMORY_RAM && kind != MEMORY_ROM)
+        return false;
+    struct jit_page **link = page_find(jit, host);
+    if (!*link)
+        return false;
+    bool stays = jit->clearing || !memory_mark_code(memory, gpa);
+    if (source_equal((*link)->source, host))
+        return stays;
     jit->stats.changed++;
     page_forget(jit, link);
-    return page_create(jit, host);
+    return false;
+}
+
+/* ROM has no marks; there is little of it, and little runs there. */
+static void examine_rom(struct jit *jit)
+{
+    for (unsigned i = 0; i < PAGE_BUCKETS; i++)
+        for (struct jit_page **link = &jit->pages[i]; *link;)
+            if ((*link)->gpa == JIT_NOT_RAM && !source_equal((*link)->source, (*link)->host)) {
+                jit->stats.changed++;
+                page_forget(jit, link);
+            } else {
+                link = &(*link)->next;
+            }
+}
+
+void cache_fenced(struct jit *jit, struct jit_hart *self)
+{
+    enum { MANY = 8, FENCES = 64 };
+    struct memory *memory = self->hart->memory;
+    bool rom = false;
+    pthread_mutex_lock(&jit->lock);
+    pthread_mutex_lock(&jit->suspects_lock);
+    size_t left = 0;
+    for (size_t i = 0; i < jit->suspect_count; i++) {
+        uint64_t gpa = jit->suspects[i];
+        bool stays = gpa == JIT_NOT_RAM ? !rom : examine(jit, memory, gpa);
+        rom |= gpa == JIT_NOT_RAM;
+        if (stays)
+            jit->suspects[left++] = gpa;
+    }
+    jit->suspect_count = left;
+    pthread_mutex_unlock(&jit->suspects_lock);
+    if (rom)
+        examine_rom(jit);
+    if (++jit->fences > FENCES && left > MANY && !jit->clearing)
+        atomic_store_explicit(&jit->many, true, memory_order_relaxed);
+    bool changed = self->changed != jit->stats.changed;
+    self->changed = jit->stats.changed;
+    pthread_mutex_unlock(&jit->lock);
+    if (changed)
+        engine_forget_jumps(self->hart);
+}
+
+void cache_clear_suspects(struct jit *jit, struct hart *hart)
+{
+    pthread_mutex_lock(&jit->lock);
+    bool others = jit->clearing;
+    if (!others) {
+        jit->clearing = true;
+        jit->fences = 0;
+        pthread_mutex_lock(&jit->suspects_lock);
+        for (size_t i = 0; i < jit->suspect_count; i++)
+            memory_forget_stores(hart->memory, jit->suspects[i]);
+        pthread_mutex_unlock(&jit->suspects_lock);
+    }
+    atomic_store(&jit->many, false);
+    pthread_mutex_unlock(&jit->lock);
+    if (others)
+        return;
+
+    const struct hart_fence fence = {.kind = HART_FENCE_STORES};
+    hart_fence_remote(hart, jit->harts, jit->hart_count, &fence);
+    engine_forget_stores(hart);
+
+    pthread_mutex_lock(&jit->lock);
+    jit->clearing = false;
+    pthread_mutex_unlock(&jit->lock);
 }
 
 /* --- Links ------------------------------------------------------------------------------------ */
@@ -250,7 +354,9 @@ enum cache_result cache_find(struct jit *jit, struct hart *hart, const uint8_t *
 {
     enum cache_result result = CACHE_FOUND;
     pthread_mutex_lock(&jit->lock);
-    struct jit_page *page = page_find(jit, host, engine_epoch(hart));
+    struct jit_page *page = *page_find(jit, host);
+    if (!page)
+        page = page_create(jit, hart, host);
     struct jit_block *block = block_find(jit, page, pc);
     if (!block && (jit->emptying || !has_room(&jit->regions[jit->current])))
         result = CACHE_FULL;

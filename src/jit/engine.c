@@ -45,6 +45,10 @@ static const void *resume(struct hart *hart, const struct jit_link *link)
             if (engine_attend(hart) == ATTENDED_STOP)
                 return jit_runnable(jit, jit->thunks.leave);
         }
+        if (atomic_load_explicit(&jit->many, memory_order_relaxed)) {
+            cache_clear_suspects(jit, hart);
+            continue;
+        }
         if (hart->data_tlb != hart->fetch_tlb) {
             engine_execute_fetched(hart);
             continue;
@@ -82,6 +86,12 @@ static const void *execute_one(struct hart *hart, const struct jit_site *site)
         return resume(hart, NULL);
     hart->instret -= site->index + 1;
     return NULL;
+}
+
+static void code_fenced(struct hart *hart)
+{
+    struct jit_hart *self = hart->engine;
+    cache_fenced(self->jit, self);
 }
 
 void jit_run(struct jit_hart *self)
@@ -139,6 +149,7 @@ struct jit_hart *jit_attach(struct jit *jit, struct hart *hart)
     self->jit = jit;
     self->hart = hart;
     hart->engine = self;
+    hart->code_fenced = code_fenced;
     jit->harts[jit->hart_count++] = hart;
     return self;
 }
@@ -153,8 +164,14 @@ void jit_detach(struct jit_hart *self)
         i++;
     jit->harts[i] = jit->harts[--jit->hart_count];
     engine_forget_jumps(self->hart);
+    self->hart->code_fenced = NULL;
     self->hart->engine = NULL;
     free(self);
+}
+
+void jit_code_written(struct jit *jit, uint64_t gpa, uint64_t size)
+{
+    cache_suspect(jit, gpa, size);
 }
 
 void jit_get_stats(struct jit *jit, struct jit_stats *stats)

@@ -16,18 +16,20 @@
 #define PAGE_BUCKETS  4096
 
 /*
- * A guest page that translations were made from, found by where it lies on the host. `epoch` is
- * when source was last known to be what the page holds. One that has changed is forgotten with its
- * blocks, whose code nothing leads to any more once each hart has executed its fence.i.
+ * A guest page that translations were made from, found by where it lies on the host. One that is
+ * found changed at a fence.i is forgotten with its blocks, whose code nothing leads to any more
+ * once each hart has executed its own fence.i.
  */
 struct jit_page {
     const uint8_t *host;
     struct jit_page *next;
-    uint64_t id; /* no two pages ever have the same */
-    uint64_t epoch;
+    uint64_t id;  /* no two pages ever have the same */
+    uint64_t gpa; /* JIT_NOT_RAM: it is compared at every fence.i */
     struct jit_block *blocks;
     uint8_t source[MEMORY_PAGE_SIZE] __attribute__((aligned(8)));
 };
+
+#define JIT_NOT_RAM UINT64_MAX
 
 struct jit_block {
     uint64_t pc;
@@ -93,6 +95,15 @@ struct jit {
     FILE *perf_map;
     struct jit_stats stats;
 
+    /* Pages that may have changed since the last fence.i: harts or devices could write to them. The
+     * list has a lock of its own, as devices add to it under theirs. */
+    pthread_mutex_t suspects_lock;
+    uint64_t *suspects; /* GPAs */
+    size_t suspect_count, suspect_room;
+    bool clearing;     /* cache_clear_suspects is under way */
+    unsigned fences;   /* since it last was */
+    _Atomic bool many; /* it would be worthwhile */
+
     struct hart *harts[HART_MAX]; /* constant once they run */
     unsigned hart_count;
 };
@@ -101,6 +112,7 @@ struct jit {
 struct jit_hart {
     struct jit *jit;
     struct hart *hart;
+    uint64_t changed; /* jit->stats.changed when its jumps were last known to be right */
     struct jit_hart_stats stats;
 };
 
@@ -127,10 +139,18 @@ enum cache_result {
     CACHE_FULL,      /* cache_make_room, and try again */
 };
 
-/* The code for pc, which lies in the page at `host`, for a hart whose last fence.i was at `epoch`.
- * A link, if any, is made to lead to it. */
+/* The code for pc, which lies in the page at `host`. A link, if any, is made to lead to it. */
 enum cache_result cache_find(struct jit *jit, struct hart *hart, const uint8_t *host, uint64_t pc,
                              const struct jit_link *link, const uint8_t **code);
+
+/* After a fence.i of the hart: forgets what has changed. */
+void cache_fenced(struct jit *jit, struct jit_hart *self);
+
+/* [gpa, gpa + size) may be written to from now on. Any thread. */
+void cache_suspect(struct jit *jit, uint64_t gpa, uint64_t size);
+
+/* Takes from all harts the fast path for stores, so that suspects are not suspect for ever. */
+void cache_clear_suspects(struct jit *jit, struct hart *hart);
 
 /* Empties the oldest region. Other harts run on, but for a moment at their next attention. */
 void cache_make_room(struct jit *jit, struct hart *hart);

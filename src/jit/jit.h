@@ -33,6 +33,9 @@ void jit_detach(struct jit_hart *jit_hart);
 /* As hart_interpret, which it calls while every instruction is to be traced. */
 void jit_run(struct jit_hart *jit_hart);
 
+/* What memory_listener.code_written says. */
+void jit_code_written(struct jit *jit, uint64_t gpa, uint64_t size);
+
 /* What the engine has done. Any thread; the counts of a running machine are about right. */
 struct jit_stats {
     uint64_t blocks;       /* translated */

@@ -76,6 +76,13 @@ static void remapped(void *opaque, uint64_t gpa, uint64_t size)
     hart_remapped(current_hart, harts, machine->cpu_count);
 }
 
+static void code_written(void *opaque, uint64_t gpa, uint64_t size)
+{
+    struct machine *machine = opaque;
+    if (machine->jit)
+        jit_code_written(machine->jit, gpa, size);
+}
+
 static void *cpu_thread(void *opaque)
 {
     struct cpu *cpu = opaque;
@@ -150,7 +157,8 @@ bool cpu_create_all(struct machine *machine, struct error *err)
         if (machine->jit)
             cpu->jit = jit_attach(machine->jit, cpu->hart);
     }
-    struct memory_listener listener = {.remapped = remapped, .opaque = machine};
+    struct memory_listener listener = {
+        .remapped = remapped, .code_written = code_written, .opaque = machine};
     memory_set_listener(machine->memory, &listener);
     return true;
 }

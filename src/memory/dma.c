@@ -40,13 +40,41 @@ void block_written(struct memory *memory, struct block *block, uint64_t gpa, uin
     }
 }
 
-void memory_mark_code(struct memory *memory, uint64_t gpa)
+bool memory_mark_code(struct memory *memory, uint64_t gpa)
 {
     const struct block *block = block_find(memory, gpa);
     if (!block || block->rom)
-        return;
-    atomic_fetch_or(page_flags(block, gpa), PAGE_CODE);
+        return false;
+    /* Of this and memory_allow_stores, the later one sees what the earlier one set. */
+    _Atomic uint8_t *flags = page_flags(block, gpa);
+    bool marked = !(atomic_fetch_or(flags, PAGE_CODE) & PAGE_STORED);
+    if (!marked)
+        atomic_fetch_and(flags, (uint8_t)~PAGE_CODE);
     atomic_thread_fence(memory_order_seq_cst);
+    return marked;
+}
+
+bool memory_allow_stores(struct memory *memory, uint64_t gpa, bool needed)
+{
+    struct block *block = block_find(memory, gpa);
+    if (!block || block->rom)
+        return true;
+    _Atomic uint8_t *flags = page_flags(block, gpa);
+    uint8_t now = atomic_load_explicit(flags, memory_order_relaxed);
+    if (now & PAGE_STORED)
+        return true;
+    if ((now & PAGE_CODE) && !needed)
+        return false;
+    if (atomic_fetch_or(flags, PAGE_STORED) & PAGE_CODE)
+        block_written(memory, block, gpa, 1);
+    return true;
+}
+
+void memory_forget_stores(struct memory *memory, uint64_t gpa)
+{
+    const struct block *block = block_find(memory, gpa);
+    if (block && !block->rom)
+        atomic_fetch_and(page_flags(block, gpa), (uint8_t)~PAGE_STORED);
 }
 
 /* Part of a range: what of it lies in one block. */

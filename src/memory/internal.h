@@ -13,6 +13,7 @@
 enum page_flag {
     PAGE_CODE = 1 << 0,    /* an engine holds translations of it */
     PAGE_WATCHED = 1 << 1, /* memory_watch */
+    PAGE_STORED = 1 << 2,  /* a hart may have a fast path for stores to it */
 };
 
 /* A region of RAM or ROM. Never removed, and constant but for the atomic fields. */

@@ -1,9 +1,10 @@
 /*
  * The guest physical address space: RAM, device registers, and DMA.
  *
- * Guest physical addresses (GPA) are 64-bit. RAM is a list of regions, never one pointer. Lookup functions may be called from
- * any thread; mapping and unmapping from any thread that holds no lock which a register function
- * takes, also from within register functions. RAM and ROM stay mapped for the life of the memory.
+ * Guest physical addresses (GPA) are 64-bit. RAM is a list of regions, never one pointer. Lookup
+ * functions may be called from any thread; mapping and unmapping from any thread that holds no lock
+ * which a register function takes, also from within register functions. RAM and ROM stay mapped for
+ * the life of the memory.
  */
 #pragma once
 
@@ -135,9 +136,21 @@ void memory_set_listener(struct memory *memory, const struct memory_listener *li
 /*
  * Translated code. An engine marks each page of RAM before it reads the bytes it translates; writes
  * to marked pages through the DMA calls, or by memory_write, clear the mark and call code_written
- * for the whole page (runs of pages in one call). Any thread.
+ * for the whole page (runs of pages in one call). So does a hart that gets a fast path for stores
+ * to the page, which are not noticed one by one. False, without a mark, as long as a hart may have
+ * one, and for what is not RAM. Any thread.
  */
-void memory_mark_code(struct memory *memory, uint64_t gpa);
+bool memory_mark_code(struct memory *memory, uint64_t gpa);
+
+/*
+ * A hart is about to get a fast path for stores to a page. False: it shall not, since there is code
+ * in the page; with `needed` it may all the same. Any thread.
+ */
+bool memory_allow_stores(struct memory *memory, uint64_t gpa, bool needed);
+
+/* No hart has a fast path for stores to the page, or each of them loses it before the engine that
+ * calls this marks the page again. */
+void memory_forget_stores(struct memory *memory, uint64_t gpa);
 
 /*
  * Calls `written` (on the hart's thread) after each hart store that touches [gpa, gpa + size) of

@@ -70,8 +70,8 @@ static void find_used_in_memory(const struct memory_ram *ram, uint8_t *bitmap)
     for (size_t page = 0; page < pages; page += CHUNK) {
         size_t count = pages - page < CHUNK ? pages - page : CHUNK;
         off_t at = (off_t)(((uintptr_t)ram->host / host_page + page) * sizeof(*entries));
-        bool known = pread(fd, entries, count * sizeof(*entries), at) ==
-                     (ssize_t)(count * sizeof(*entries));
+        bool known =
+            pread(fd, entries, count * sizeof(*entries), at) == (ssize_t)(count * sizeof(*entries));
         for (size_t i = 0; i < count; i++)
             if (!known || entries[i] >> 62)
                 mark_pages(ram, page + i, page + i + 1, bitmap);

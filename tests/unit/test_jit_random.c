@@ -71,6 +71,11 @@ static void sbi(void *opaque, struct hart *hart)
     hart_request(hart, ATTENTION_STOP);
 }
 
+static void code_written(void *opaque, uint64_t gpa, uint64_t size)
+{
+    jit_code_written(opaque, gpa, size);
+}
+
 static void run_init(struct run *run, bool translated)
 {
     const struct hart_hooks hooks = {.opaque = run, .sbi = sbi, .unhandled = unhandled};
@@ -81,6 +86,8 @@ static void run_init(struct run *run, bool translated)
         run->jit = jit_create(&err);
         assert_non_null(run->jit);
         run->jit_hart = jit_attach(run->jit, run->guest.hart);
+        const struct memory_listener listener = {.code_written = code_written, .opaque = run->jit};
+        memory_set_listener(run->guest.memory, &listener);
     }
 }
 

@@ -9,7 +9,8 @@ CODE(load_byte, "lb a0, 0(a0)")
 CODE(store, "sd a1, 0(a0)")
 CODE(amo, "amoswap.d a0, a1, (a0)")
 CODE(reserve, "lr.d a0, (a0)")
-CODE(jump, "jr a0")
+/* What is jumped to may just have been stored. */
+CODE(jump, "fence.i\njr a0")
 /* In M-mode with MPRV, as the mode in MPP (a1). */
 CODE(load_as, "li t0, 0x1800\ncsrc mstatus, t0\nslli a1, a1, 11\ncsrs mstatus, a1\n"
               "li t0, 1 << 17\ncsrs mstatus, t0\nld a0, 0(a0)\ncsrc mstatus, t0")
