@@ -53,6 +53,9 @@ const uint8_t *engine_fetch(struct hart *hart);
 /* Notes in the context in use that code for pc may be jumped to (struct tlb_jump). */
 void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code);
 
+/* Grows when all jumps become void, because code that they led to is gone. */
+uint64_t engine_jumps_generation(const struct hart *hart);
+
 /* Makes this hart forget all jumps; makes its TLB allow no stores. For the others there are
  * HART_FENCE_JUMPS and HART_FENCE_STORES. */
 void engine_forget_jumps(struct hart *hart);

@@ -95,7 +95,12 @@ struct tlb_jump {
  * their entries again.
  */
 #define TLB_CONTEXTS 8
-#define TLB_LARGE    1024
+#define TLB_SET      1024
+
+/* A set of numbers that may seem to have a few more (mmu.c). */
+struct tlb_set {
+    uint64_t numbers[TLB_SET];
+};
 
 struct tlb {
     uint64_t satp;
@@ -109,9 +114,9 @@ struct tlb {
     struct tlb_entry entries[TLB_ENTRIES];
     struct tlb_jump jumps[TLB_JUMPS]; /* by pc / 2 */
     uint16_t jumped[TLB_JUMPS];       /* which of jumps were set, to clear no others */
-    bool jumps_into[TLB_ENTRIES];     /* by page: there may be jumps to it */
-    bool large[TLB_LARGE];
-    uint8_t span[TLB_ENTRIES]; /* what an sfence.vma of an address covers (mmu.c) */
+    struct tlb_set jumps_into;        /* the pages that jumps lead to */
+    struct tlb_set large;             /* the superpages among the entries */
+    uint8_t span[TLB_ENTRIES];        /* what an sfence.vma of an address covers (mmu.c) */
 };
 
 /* Reasons why a hart leaves its instructions at the next block boundary (hart->attention). */

@@ -849,6 +849,11 @@ void engine_enter(struct hart *hart)
     guest_enter(hart);
 }
 
+uint64_t engine_jumps_generation(const struct hart *hart)
+{
+    return hart->private->jumps_generation;
+}
+
 void engine_forget_jumps(struct hart *hart)
 {
     mmu_forget_jumps(hart);

@@ -38,6 +38,30 @@ static const uint8_t page_fault[] = {TRAP_LOAD_PAGE, TRAP_STORE_PAGE, TRAP_FETCH
 static const uint8_t access_fault[] = {TRAP_LOAD_ACCESS, TRAP_STORE_ACCESS, TRAP_FETCH_ACCESS};
 static const uint8_t misaligned[] = {TRAP_LOAD_MISALIGNED, TRAP_STORE_MISALIGNED};
 
+/* --- Sets of numbers: a place has one of them, or several, which then all seem to be there
+ * --------
+ */
+
+#define SET_SEVERAL UINT64_MAX
+
+/* Fibonacci hashing: neighbours, as in a linear map, do not meet. */
+static unsigned set_place(uint64_t number)
+{
+    return (number * UINT64_C(0x9e3779b97f4a7c15) >> 32) % TLB_SET;
+}
+
+static bool set_may_have(const struct tlb_set *set, uint64_t number)
+{
+    uint64_t there = set->numbers[set_place(number)];
+    return there == number + 1 || there == SET_SEVERAL;
+}
+
+static void set_add(struct tlb_set *set, uint64_t number)
+{
+    uint64_t *there = &set->numbers[set_place(number)];
+    *there = *there == 0 || *there == number + 1 ? number + 1 : SET_SEVERAL;
+}
+
 /* --- Contexts -------------------------------------------------------------------------------- */
 
 static void jumps_clear(struct tlb *tlb, uint64_t generation)
@@ -46,7 +70,7 @@ static void jumps_clear(struct tlb *tlb, uint64_t generation)
         tlb->jumps[tlb->jumped[i]].pc = TLB_NO_JUMP;
     tlb->jump_count = 0;
     tlb->jumps_local = false;
-    memset(tlb->jumps_into, 0, sizeof(tlb->jumps_into));
+    memset(&tlb->jumps_into, 0, sizeof(tlb->jumps_into));
     tlb->jumps_generation = generation;
 }
 
@@ -57,33 +81,67 @@ static void tlb_clear(struct tlb *tlb, uint64_t generation)
     jumps_clear(tlb, generation);
     memset(tlb->span, 0, sizeof(tlb->span));
     tlb->huge = 0;
-    memset(tlb->large, 0, sizeof(tlb->large));
+    memset(&tlb->large, 0, sizeof(tlb->large));
     tlb->stale = false;
+}
+
+/* Drops all entries but those of global mappings, which all address spaces have, and which fences
+ * of one leave alone (Privileged, "Supervisor Memory-Management Fence Instruction"). */
+static void tlb_drop_local(struct tlb *tlb)
+{
+    if (tlb->jumps_local)
+        jumps_clear(tlb, tlb->jumps_generation);
+    for (unsigned i = 0; i < TLB_ENTRIES; i++)
+        if (!(tlb->span[i] & SPAN_GLOBAL))
+            memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
+}
+
+/* The context to give up for another: the one that was not used for the longest time; among those
+ * of the same mode, if there are two, since what is global may stay in it. */
+static struct tlb *context_victim(struct hart_private *private, uint32_t mode)
+{
+    struct tlb *oldest = NULL, *alike = NULL;
+    unsigned count = 0;
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
+        struct tlb *tlb = &private->tlbs[i];
+        if (!oldest || tlb->used < oldest->used)
+            oldest = tlb;
+        if (tlb->mode != mode || !tlb->used)
+            continue;
+        count++;
+        if (!alike || tlb->used < alike->used)
+            alike = tlb;
+    }
+    return count >= 2 ? alike : oldest;
+}
+
+static struct tlb *context_take(struct hart_private *private, uint64_t satp, uint32_t mode)
+{
+    struct tlb *tlb = context_victim(private, mode);
+    bool same_scheme = tlb->satp && tlb->satp >> SATP_MODE_SHIFT == satp >> SATP_MODE_SHIFT;
+    if (!tlb->stale && tlb->mode == mode && same_scheme)
+        tlb_drop_local(tlb);
+    else
+        tlb->stale = true;
+    tlb->satp = satp;
+    tlb->mode = mode;
+    return tlb;
 }
 
 static struct tlb *context_find(struct hart_private *private, uint64_t satp, uint32_t mode)
 {
-    struct tlb *victim = &private->tlbs[0];
-    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
-        struct tlb *tlb = &private->tlbs[i];
-        if (tlb->satp == satp && tlb->mode == mode) {
-            victim = tlb;
-            break;
-        }
-        if (tlb->used < victim->used)
-            victim = tlb;
-    }
-    if (victim->satp != satp || victim->mode != mode) {
-        victim->satp = satp;
-        victim->mode = mode;
-        victim->stale = true;
-    }
-    if (victim->stale)
-        tlb_clear(victim, private->jumps_generation);
-    else if (victim->jumps_generation != private->jumps_generation)
-        jumps_clear(victim, private->jumps_generation);
-    victim->used = ++private->tlb_uses;
-    return victim;
+    struct tlb *tlb = NULL;
+    for (unsigned i = 0; i < TLB_CONTEXTS && !tlb; i++)
+        if (private->tlbs[i].satp == satp && private->tlbs[i].mode == mode)
+            tlb = &private->tlbs[i];
+    if (!tlb)
+        tlb = context_take(private, satp, mode);
+    if (tlb->stale)
+        tlb_clear(tlb, private->jumps_generation);
+    else if (tlb->jumps_generation != private->jumps_generation)
+        jumps_clear(tlb, private->jumps_generation);
+    tlb->used = ++private->tlb_uses;
+    return tlb;
 }
 
 /* satp and mode leave out what makes no difference, so that more contexts are the same. */
@@ -158,7 +216,9 @@ static void jumps_drop(struct tlb *tlb, uint64_t first, uint64_t last)
     }
 }
 
-/* Superpages among the entries, by a hash of their GiB, and those of 2 MiB by that of theirs. */
+/* Superpages of up to 2 MiB are noted by their number, larger ones by a hash of their GiB. */
+#define LARGE_SHIFT 21
+
 static uint64_t huge_bit(uint64_t va)
 {
     return BIT((va >> 30) * UINT64_C(0x9e3779b97f4a7c15) >> 58);
@@ -166,7 +226,17 @@ static uint64_t huge_bit(uint64_t va)
 
 static bool has_large(const struct tlb *tlb, uint64_t va)
 {
-    return (tlb->huge & huge_bit(va)) || tlb->large[va >> 21 & (TLB_LARGE - 1)];
+    return (tlb->huge & huge_bit(va)) || set_may_have(&tlb->large, va >> LARGE_SHIFT);
+}
+
+static void note_large(struct tlb *tlb, uint64_t va, unsigned span)
+{
+    if (span > 30)
+        tlb->huge = UINT64_MAX;
+    else if (span > LARGE_SHIFT)
+        tlb->huge |= huge_bit(va);
+    else
+        set_add(&tlb->large, va >> LARGE_SHIFT);
 }
 
 /* Drops the entry if the leaf that it comes from translates a part of [first, last]. */
@@ -189,7 +259,7 @@ static void tlb_drop(struct tlb *tlb, uint64_t first, uint64_t last)
     bool jumps = false;
     for (uint64_t page = first >> MEMORY_PAGE_SHIFT; page <= last >> MEMORY_PAGE_SHIFT; page++) {
         entry_drop(tlb, page & (TLB_ENTRIES - 1), first, last);
-        jumps |= tlb->jumps_into[page & (TLB_ENTRIES - 1)];
+        jumps |= set_may_have(&tlb->jumps_into, page);
     }
     if (!has_large(tlb, first) && !has_large(tlb, last)) {
         if (jumps)
@@ -204,17 +274,6 @@ static void tlb_drop(struct tlb *tlb, uint64_t first, uint64_t last)
             for (unsigned j = i; j < i + 8; j++)
                 entry_drop(tlb, j, first, last);
     }
-}
-
-/* Drops all entries but those of global mappings, which fences of one address space leave alone
- * (Privileged, "Supervisor Memory-Management Fence Instruction"). */
-static void tlb_drop_local(struct tlb *tlb)
-{
-    if (tlb->jumps_local)
-        jumps_clear(tlb, tlb->jumps_generation);
-    for (unsigned i = 0; i < TLB_ENTRIES; i++)
-        if (!(tlb->span[i] & SPAN_GLOBAL))
-            memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
 }
 
 void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
@@ -247,7 +306,7 @@ void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code)
         jumps_clear(tlb, tlb->jumps_generation);
     tlb->jumps[at] = (struct tlb_jump){.pc = pc, .code = code};
     tlb->jumped[tlb->jump_count++] = (uint16_t)at;
-    tlb->jumps_into[page] = true;
+    set_add(&tlb->jumps_into, pc / PAGE_SIZE);
     /* Only while the TLB has the page is it known to be global. */
     if (tlb->entries[page].tag[ACCESS_FETCH] != (pc & PAGE_MASK) ||
         !(tlb->span[page] & SPAN_GLOBAL))
@@ -445,12 +504,8 @@ static void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsi
         entry->tag[access] = allowed & 1 << access ? page | slow : TLB_INVALID;
     entry->addend = (kind == MEMORY_MMIO ? walk->gpa & PAGE_MASK : (uintptr_t)host) - page;
     tlb->span[index] = walk->span | (walk->global ? SPAN_GLOBAL : 0);
-    if (walk->span > 30)
-        tlb->huge = UINT64_MAX;
-    else if (walk->span > 21)
-        tlb->huge |= huge_bit(va);
-    else if (walk->span > MEMORY_PAGE_SHIFT)
-        tlb->large[va >> 21 & (TLB_LARGE - 1)] = true;
+    if (walk->span > MEMORY_PAGE_SHIFT)
+        note_large(tlb, va, walk->span);
 }
 
 /* Translates an access of `size` bytes that does not leave its page. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -27,6 +28,33 @@ static const uint8_t *fetch(struct hart *hart)
     if (entry->tag[ACCESS_FETCH] == (pc & PAGE_MASK))
         return (const uint8_t *)((pc & PAGE_MASK) + entry->addend);
     return engine_fetch(hart);
+}
+
+static struct jit_recent *recent(struct jit_hart *self, const uint8_t *host)
+{
+    uint64_t generation = engine_jumps_generation(self->hart);
+    if (self->recent_generation != generation) {
+        memset(self->recent, 0, sizeof(self->recent));
+        self->recent_generation = generation;
+    }
+    return &self->recent[(uintptr_t)host / 2 % RECENT];
+}
+
+/* cache_find, but for what was found lately. */
+static enum cache_result find(struct jit_hart *self, const uint8_t *page,
+                              const struct jit_link *link, const uint8_t **code)
+{
+    uint64_t pc = self->hart->pc;
+    const uint8_t *host = page + pc % MEMORY_PAGE_SIZE;
+    struct jit_recent *entry = recent(self, host);
+    if (entry->host == host && entry->pc == pc && !link) {
+        *code = entry->code;
+        return CACHE_FOUND;
+    }
+    enum cache_result result = cache_find(self->jit, self->hart, page, pc, link, code);
+    if (result == CACHE_FOUND)
+        *entry = (struct jit_recent){host, pc, *code};
+    return result;
 }
 
 /*
@@ -61,7 +89,7 @@ static const void *resume(struct hart *hart, const struct jit_link *link)
         const uint8_t *host = fetch(hart);
         if (!host)
             continue;
-        switch (cache_find(jit, hart, host, hart->pc, link, &code)) {
+        switch (find(self, host, link, &code)) {
         case CACHE_FOUND:
             engine_remember_jump(hart, hart->pc, code);
             return code;

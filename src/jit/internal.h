@@ -108,12 +108,25 @@ struct jit {
     unsigned hart_count;
 };
 
+#define RECENT 4096
+
+/* A block that the hart looked up, by where its guest code lies on the host. */
+struct jit_recent {
+    const uint8_t *host;
+    uint64_t pc;
+    const uint8_t *code;
+};
+
 /* What one hart runs, on its thread. */
 struct jit_hart {
     struct jit *jit;
     struct hart *hart;
     uint64_t changed; /* jit->stats.changed when its jumps were last known to be right */
     struct jit_hart_stats stats;
+
+    /* Each new address space starts without jumps, and most of what it runs is not new. */
+    uint64_t recent_generation; /* of jumps */
+    struct jit_recent recent[RECENT];
 };
 
 /* Runs host code until the hart is to stop. */
