@@ -67,9 +67,10 @@ enum access {
  * `va & (page mask | (size - 1))`, so that misaligned accesses, and with them those across a page,
  * never match. On a match: host address = virtual address + addend.
  */
-#define TLB_ENTRIES 1024
-#define TLB_INVALID UINT64_MAX
-#define TLB_SLOW    UINT64_C(0x800) /* a bit that no page address and no size - 1 has */
+#define TLB_ENTRIES_MIN 1024
+#define TLB_ENTRIES_MAX 16384
+#define TLB_INVALID     UINT64_MAX
+#define TLB_SLOW        UINT64_C(0x800) /* a bit that no page address and no size - 1 has */
 
 struct tlb_entry {
     uint64_t tag[3]; /* by enum access */
@@ -102,22 +103,43 @@ struct tlb_set {
     uint64_t numbers[TLB_SET];
 };
 
+/* The last table of a page walk: what a region of 2 MiB is translated by. */
+#define TLB_TABLES 64
+
+struct tlb_table {
+    uint64_t region; /* va >> 21; UINT64_MAX: none */
+    uint64_t gpa;
+    const uint64_t *host;
+    bool global;
+};
+
 struct tlb {
+    uint32_t entries_mask; /* of va >> TLB_ENTRY_SHIFT: where in entries an address has its place */
     uint64_t satp;
-    uint32_t mode;             /* private encoding of effective privilege, SUM, MXR */
-    bool stale;                /* entries must be cleared before use */
-    bool jumps_local;          /* there may be jumps to pages that are not global */
-    uint32_t jump_count;       /* of jumped */
-    uint64_t used;             /* for choosing a victim */
-    uint64_t huge;             /* where superpages may be among the entries (mmu.c) */
-    uint64_t jumps_generation; /* of the code that jumps lead to */
-    struct tlb_entry entries[TLB_ENTRIES];
+    uint32_t mode;                    /* private encoding of effective privilege, SUM, MXR */
+    bool stale;                       /* entries must be cleared before use */
+    bool jumps_local;                 /* there may be jumps to pages that are not global */
+    uint32_t jump_count;              /* of jumped */
+    uint64_t used;                    /* for choosing a victim */
+    uint64_t huge;                    /* where superpages may be among the entries (mmu.c) */
+    uint64_t jumps_generation;        /* of the code that jumps lead to */
+    uint64_t fills, fills_instret;    /* misses, and when their count began */
     struct tlb_jump jumps[TLB_JUMPS]; /* by pc / 2 */
     uint16_t jumped[TLB_JUMPS];       /* which of jumps were set, to clear no others */
     struct tlb_set jumps_into;        /* the pages that jumps lead to */
     struct tlb_set large;             /* the superpages among the entries */
-    uint8_t span[TLB_ENTRIES];        /* what an sfence.vma of an address covers (mmu.c) */
+    struct tlb_table tables[TLB_TABLES];
+    uint8_t span[TLB_ENTRIES_MAX]; /* what an sfence.vma of an address covers (mmu.c) */
+    struct tlb_entry entries[TLB_ENTRIES_MAX];
 };
+
+#define TLB_ENTRY_SHIFT (MEMORY_PAGE_SHIFT - 5) /* an entry has 32 bytes */
+
+/* The entry that may translate va. */
+static inline struct tlb_entry *tlb_entry_of(struct tlb *tlb, uint64_t va)
+{
+    return (struct tlb_entry *)((char *)tlb->entries + (va >> TLB_ENTRY_SHIFT & tlb->entries_mask));
+}
 
 /* Reasons why a hart leaves its instructions at the next block boundary (hart->attention). */
 enum attention {

@@ -158,7 +158,7 @@ static bool translation_fence_allowed(const struct hart *hart)
     NEXT;
 
 /* The entry that may translate va, and whether it does for an access of this size. */
-#define TLB_LOOKUP(va) (&hart->data_tlb->entries[(va) >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1)])
+#define TLB_LOOKUP(va) tlb_entry_of(hart->data_tlb, va)
 #define TLB_HIT(entry, access, va, size)                                                           \
     likely((entry)->tag[access] == ((va) & (PAGE_MASK | ((size) - 1))))
 
@@ -380,8 +380,7 @@ enter: {
     }
     count = hart->instret;
     uint64_t pc = hart->pc;
-    const struct tlb_entry *entry =
-        &hart->fetch_tlb->entries[pc >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1)];
+    const struct tlb_entry *entry = tlb_entry_of(hart->fetch_tlb, pc);
     struct code_page *page;
     if (likely(entry->tag[ACCESS_FETCH] == (pc & PAGE_MASK))) {
         page = code_find(&hart->private->code, (const uint8_t *)((pc & PAGE_MASK) + entry->addend));

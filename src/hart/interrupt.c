@@ -166,8 +166,7 @@ void interrupt_reservation_wait(struct hart *hart)
     uint64_t va = hart->reservation_address;
     if (va == RESERVATION_NONE || hart->private->stepping)
         return;
-    const struct tlb_entry *entry =
-        &hart->data_tlb->entries[va >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1)];
+    const struct tlb_entry *entry = tlb_entry_of(hart->data_tlb, va);
     if (entry->tag[ACCESS_LOAD] != (va & PAGE_MASK))
         return;
     const void *host = (const void *)(va + entry->addend);

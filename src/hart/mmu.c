@@ -74,12 +74,40 @@ static void jumps_clear(struct tlb *tlb, uint64_t generation)
     tlb->jumps_generation = generation;
 }
 
+static unsigned entry_count(const struct tlb *tlb)
+{
+    return tlb->entries_mask / sizeof(struct tlb_entry) + 1;
+}
+
+static unsigned entry_index(const struct tlb *tlb, uint64_t va)
+{
+    return va >> MEMORY_PAGE_SHIFT & (entry_count(tlb) - 1);
+}
+
+static void tables_clear(struct tlb *tlb)
+{
+    for (unsigned i = 0; i < TLB_TABLES; i++)
+        tlb->tables[i].region = UINT64_MAX;
+}
+
+/* Empties it, with so many entries. */
+static void entries_clear(struct tlb *tlb, unsigned count)
+{
+    tlb->entries_mask = (count - 1) * sizeof(struct tlb_entry);
+    for (unsigned i = 0; i < count; i++)
+        memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
+    memset(tlb->span, 0, count);
+    tlb->fills = 0;
+}
+
 static void tlb_clear(struct tlb *tlb, uint64_t generation)
 {
-    for (unsigned i = 0; i < TLB_ENTRIES; i++)
-        memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
+    if (!tlb->used) /* jumps_clear knows what was set; what is 0 would match address 0 */
+        for (unsigned i = 0; i < TLB_JUMPS; i++)
+            tlb->jumps[i].pc = TLB_NO_JUMP;
+    entries_clear(tlb, TLB_ENTRIES_MIN);
+    tables_clear(tlb);
     jumps_clear(tlb, generation);
-    memset(tlb->span, 0, sizeof(tlb->span));
     tlb->huge = 0;
     memset(&tlb->large, 0, sizeof(tlb->large));
     tlb->stale = false;
@@ -91,7 +119,8 @@ static void tlb_drop_local(struct tlb *tlb)
 {
     if (tlb->jumps_local)
         jumps_clear(tlb, tlb->jumps_generation);
-    for (unsigned i = 0; i < TLB_ENTRIES; i++)
+    tables_clear(tlb);
+    for (unsigned i = 0; i < entry_count(tlb); i++)
         if (!(tlb->span[i] & SPAN_GLOBAL))
             memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
 }
@@ -192,12 +221,12 @@ void mmu_forget_jumps(struct hart *hart)
 
 void mmu_forget_stores(struct hart *hart)
 {
-    for (unsigned i = 0; i < TLB_CONTEXTS; i++)
-        for (unsigned j = 0; j < TLB_ENTRIES; j++) {
-            uint64_t *tag = &hart->private->tlbs[i].entries[j].tag[ACCESS_STORE];
-            if (!(*tag & TLB_SLOW))
-                *tag = TLB_INVALID;
-        }
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
+        struct tlb *tlb = &hart->private->tlbs[i];
+        for (unsigned j = 0; tlb->used && j < entry_count(tlb); j++)
+            if (!(tlb->entries[j].tag[ACCESS_STORE] & TLB_SLOW))
+                tlb->entries[j].tag[ACCESS_STORE] = TLB_INVALID;
+    }
 }
 
 void mmu_flush(struct hart *hart)
@@ -257,8 +286,10 @@ static void tlb_drop(struct tlb *tlb, uint64_t first, uint64_t last)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
     bool jumps = false;
+    for (uint64_t region = first >> LARGE_SHIFT; region <= last >> LARGE_SHIFT; region++)
+        tlb->tables[region % TLB_TABLES].region = UINT64_MAX;
     for (uint64_t page = first >> MEMORY_PAGE_SHIFT; page <= last >> MEMORY_PAGE_SHIFT; page++) {
-        entry_drop(tlb, page & (TLB_ENTRIES - 1), first, last);
+        entry_drop(tlb, entry_index(tlb, page << MEMORY_PAGE_SHIFT), first, last);
         jumps |= set_may_have(&tlb->jumps_into, page);
     }
     if (!has_large(tlb, first) && !has_large(tlb, last)) {
@@ -267,7 +298,7 @@ static void tlb_drop(struct tlb *tlb, uint64_t first, uint64_t last)
         return;
     }
     jumps_clear(tlb, tlb->jumps_generation); /* to anywhere in the superpage */
-    for (unsigned i = 0; i < TLB_ENTRIES; i += 8) {
+    for (unsigned i = 0; i < entry_count(tlb); i += 8) {
         /* Eight at once: is any span above that of a page? */
         uint64_t spans = load_le64(&tlb->span[i]) & SPAN_MASK * ones;
         if ((spans + (127 - MEMORY_PAGE_SHIFT) * ones) & 128 * ones)
@@ -301,7 +332,7 @@ void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
 void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code)
 {
     struct tlb *tlb = hart->fetch_tlb;
-    unsigned at = pc / 2 % TLB_JUMPS, page = pc / PAGE_SIZE % TLB_ENTRIES;
+    unsigned at = pc / 2 % TLB_JUMPS, page = entry_index(tlb, pc);
     if (tlb->jump_count == TLB_JUMPS)
         jumps_clear(tlb, tlb->jumps_generation);
     tlb->jumps[at] = (struct tlb_jump){.pc = pc, .code = code};
@@ -387,12 +418,27 @@ static enum trap_cause leaf_update(struct hart *hart, uint64_t gpa, uint64_t *pt
     return TRAP_NONE;
 }
 
+static struct tlb_table *table_of(struct tlb *tlb, uint64_t va)
+{
+    return &tlb->tables[(va >> LARGE_SHIFT) % TLB_TABLES];
+}
+
+/* The table of pages that the walk has come to, unless PMP divides it. */
+static void table_remember(struct hart *hart, struct tlb *tlb, uint64_t va, uint64_t gpa,
+                           bool global)
+{
+    const uint64_t *host = pmp_page_uniform(hart, gpa) ? pte_host(hart, gpa) : NULL;
+    if (host)
+        *table_of(tlb, va) = (struct tlb_table){va >> LARGE_SHIFT, gpa, host, global};
+}
+
 /*
  * Translates va for `access` in the view (satp, mode). With `update` the walk sets A and D bits
- * where menvcfg.ADUE says that hardware does; without, nothing changes.
+ * where menvcfg.ADUE says that hardware does; without, nothing changes. tlb is that of the view, or
+ * NULL; a walk begins with the last table that it remembers.
  */
-static enum trap_cause walk(struct hart *hart, uint64_t satp, uint32_t mode, uint64_t va,
-                            enum access access, bool update, struct walk *result)
+static enum trap_cause walk(struct hart *hart, uint64_t satp, uint32_t mode, struct tlb *tlb,
+                            uint64_t va, enum access access, bool update, struct walk *result)
 {
     unsigned scheme = satp >> SATP_MODE_SHIFT;
     if (scheme == SATP_MODE_BARE) {
@@ -407,10 +453,19 @@ static enum trap_cause walk(struct hart *hart, uint64_t satp, uint32_t mode, uin
 restart:;
     uint64_t table = (satp & SATP_PPN) << MEMORY_PAGE_SHIFT;
     bool global = false;
-    for (unsigned level = levels; level-- > 0;) {
-        unsigned shift = 12 + 9 * level;
-        uint64_t gpa = table + 8 * bits_get(va, shift, 9);
-        const uint64_t *host = pte_host(hart, gpa);
+    const struct tlb_table *last = tlb ? table_of(tlb, va) : NULL;
+    unsigned level = levels;
+    if (last && last->region == va >> LARGE_SHIFT) {
+        level = 1;
+        table = last->gpa;
+        global = last->global;
+    } else {
+        last = NULL;
+    }
+    while (level-- > 0) {
+        unsigned shift = 12 + 9 * level, index = bits_get(va, shift, 9);
+        uint64_t gpa = table + 8 * index;
+        const uint64_t *host = last ? last->host + index : pte_host(hart, gpa);
         if (!host)
             return access_fault[access];
         uint64_t pte = __atomic_load_n(host, __ATOMIC_ACQUIRE);
@@ -421,6 +476,8 @@ restart:;
             if (pte & (PTE_A | PTE_D | PTE_U | PTE_PBMT | PTE_N | PTE_ZERO))
                 return page_fault[access];
             table = bits_get(pte, PTE_PPN_SHIFT, 44) << MEMORY_PAGE_SHIFT;
+            if (tlb && level == 1)
+                table_remember(hart, tlb, va, table, global);
             continue;
         }
 
@@ -469,7 +526,7 @@ enum trap_cause hart_translate(struct hart *hart, uint64_t va, enum access acces
     uint64_t satp;
     uint32_t mode = context_mode(hart, effective, &satp);
     struct walk result;
-    enum trap_cause cause = walk(hart, satp, mode, va, access, false, &result);
+    enum trap_cause cause = walk(hart, satp, mode, NULL, va, access, false, &result);
     if (cause != TRAP_NONE)
         return cause;
     *gpa = result.gpa;
@@ -486,11 +543,26 @@ struct place {
     bool divided; /* by PMP: another byte of this page may have other permissions */
 };
 
+/* Many misses among few instructions: more entries help. */
+static void tlb_miss(struct hart *hart, struct tlb *tlb)
+{
+    enum { INSTRUCTIONS = 48 }; /* for each miss */
+    unsigned count = entry_count(tlb);
+    if (++tlb->fills == 1)
+        tlb->fills_instret = hart->instret;
+    if (tlb->fills < 2 * count)
+        return;
+    bool often = hart->instret - tlb->fills_instret < (uint64_t)INSTRUCTIONS * tlb->fills;
+    tlb->fills = 0;
+    if (often && count < TLB_ENTRIES_MAX)
+        entries_clear(tlb, 4 * count);
+}
+
 static void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsigned allowed,
                      enum memory_kind kind, const uint8_t *host)
 {
     uint64_t page = va & PAGE_MASK;
-    unsigned index = va >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1);
+    unsigned index = entry_index(tlb, va);
     struct tlb_entry *entry = &tlb->entries[index];
     uint64_t slow = 0;
 
@@ -512,7 +584,7 @@ static void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsi
 static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t va, unsigned size,
                                   enum access access, struct place *place)
 {
-    const struct tlb_entry *entry = &tlb->entries[va >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1)];
+    const struct tlb_entry *entry = tlb_entry_of(tlb, va);
     uint64_t page = va & PAGE_MASK;
     if (entry->tag[access] == page) {
         *place = (struct place){.host = (uint8_t *)(va + entry->addend)};
@@ -524,8 +596,9 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
     }
 
     hart->private->counts.tlb_misses[access]++;
+    tlb_miss(hart, tlb);
     struct walk result;
-    enum trap_cause cause = walk(hart, tlb->satp, tlb->mode, va, access, true, &result);
+    enum trap_cause cause = walk(hart, tlb->satp, tlb->mode, tlb, va, access, true, &result);
     if (cause != TRAP_NONE)
         return cause;
     unsigned privilege = tlb->mode & 3;

@@ -23,8 +23,7 @@ bool jit_available(void)
 static const uint8_t *fetch(struct hart *hart)
 {
     uint64_t pc = hart->pc;
-    const struct tlb_entry *entry =
-        &hart->fetch_tlb->entries[pc >> MEMORY_PAGE_SHIFT & (TLB_ENTRIES - 1)];
+    const struct tlb_entry *entry = tlb_entry_of(hart->fetch_tlb, pc);
     if (entry->tag[ACCESS_FETCH] == (pc & PAGE_MASK))
         return (const uint8_t *)((pc & PAGE_MASK) + entry->addend);
     return engine_fetch(hart);

@@ -27,12 +27,9 @@
 #define TLB_ENTRY(field)                                                                           \
     ((int32_t)(offsetof(struct tlb, entries) + offsetof(struct tlb_entry, field)))
 #define TLB_ENTRY_TAG(access) (TLB_ENTRY(tag) + 8 * (int32_t)(access))
-#define TLB_INDEX_SHIFT       (MEMORY_PAGE_SHIFT - 5)
-#define TLB_INDEX_MASK        ((TLB_ENTRIES - 1) << 5)
 #define TLB_JUMP(field)       ((int32_t)(offsetof(struct tlb, jumps) + offsetof(struct tlb_jump, field)))
 #define TLB_JUMP_MASK         (2 * (TLB_JUMPS - 1)) /* of pc; times 8 that is where its jump would be */
 
-_Static_assert(sizeof(struct tlb_entry) == 1 << 5, "TLB_INDEX_SHIFT");
 _Static_assert(sizeof(struct tlb_jump) == 16, "TLB_JUMP_MASK");
 _Static_assert(offsetof(struct hart, x) == 0, "HART_BIAS");
 _Static_assert(FRAME_SIZE % 16 == 8, "the stack is aligned when C is called");

@@ -18,8 +18,8 @@ static uint8_t *look_up(struct emitter *e, unsigned base, int32_t first, int32_t
     struct x86 *x = &e->x;
     x86_op32(x, first ? X86_LEA : X86_LOAD, RCX,
              first ? x86_memory(base, first) : x86_register(base));
-    x86_shift(x, false, X86_GROUP_SHR, RCX, TLB_INDEX_SHIFT);
-    x86_arithmetic(x, false, X86_GROUP_AND, x86_register(RCX), TLB_INDEX_MASK);
+    x86_shift(x, false, X86_GROUP_SHR, RCX, TLB_ENTRY_SHIFT);
+    x86_op32(x, X86_AND, RCX, x86_memory(CONTEXT, offsetof(struct tlb, entries_mask)));
     x86_op(x, last ? X86_LEA : X86_LOAD, RDX, last ? x86_memory(base, last) : x86_register(base));
     x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX), mask);
     x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(access)));
