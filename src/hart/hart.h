@@ -187,6 +187,8 @@ struct hart_config {
     struct hart_hooks hooks;
 };
 
+#define HART_PREDICTED 2048
+
 /* A programmable counter (mhpmcounter3.. and mhpmevent3..). */
 #define HART_HPM_COUNTERS 8 /* mhpmcounter3..10 count; the rest read zero */
 
@@ -244,6 +246,9 @@ struct hart {
     struct clock *clock;
     struct hart_hooks hooks;
     struct hart_private *private; /* TLBs, decoded code, timers, fence queue: see hart/internal.h */
+
+    /* Of the engine that translates: where in the TLB its loads found their page the last time. */
+    uint32_t predicted[HART_PREDICTED];
 };
 
 struct hart *hart_create(const struct hart_config *config);

@@ -44,8 +44,8 @@ struct jit_block {
 struct jit_site {
     struct engine_insn insn;
     uint64_t pc;
-    uint32_t index;  /* instructions of the block that have retired before it */
-    uint32_t length; /* in bytes */
+    uint16_t index;  /* instructions of the block that have retired before it */
+    uint16_t length; /* in bytes */
 };
 
 /* A direct jump to another block of the same page. It leads to its stub until that block exists,
@@ -77,6 +77,10 @@ struct jit_thunks {
     const uint8_t *one;    /* called with rax = struct jit_site */
     const uint8_t *resume; /* jumped to with rax = the guest address to go to */
     const uint8_t *link;   /* jumped to with rax = struct jit_link that is not linked */
+
+    /* Called with rdx = an address: looks up the page of an access of 1 << n bytes. Equal: rcx is
+     * the offset of its entry, rdx what to add to the address. */
+    const uint8_t *look_up[2][4]; /* ACCESS_LOAD, ACCESS_STORE; n */
 };
 
 /* Translations are of the machine; all is under the lock, but for what says otherwise. */

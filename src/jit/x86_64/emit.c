@@ -357,6 +357,8 @@ uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct har
     e.hart = hart;
     e.block = block;
     e.page_id = page_id;
+    e.predicted =
+        (unsigned)(block->pc >> 1) * 7; /* loops of several blocks shall not share places */
     e.site_count = e.alone_count = e.link_count = e.taken_count = 0;
     e.fp_on = e.fp_dirty = false;
     e.fp_boxed = 0;

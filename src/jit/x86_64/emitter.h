@@ -49,14 +49,15 @@ struct site {
     uint8_t *address; /* in line: the field of the site's address */
 };
 
-/* An access that does not find the translation that it shares: it gets one of its own, behind the
- * block, and goes back to make the access. */
+/* An access whose page is not where it was expected: a look-up of its own, behind the block, which
+ * goes back to make the access. */
 struct alone {
     const struct ir *ir;
     struct site *site;
     uint8_t *jump, *back;
     uint8_t base; /* host register */
     uint8_t access;
+    int32_t predicted; /* where to note what is found, in struct hart; 0: nowhere */
 };
 
 struct link {
@@ -72,6 +73,7 @@ struct emitter {
     const struct ir_block *block;
     uint64_t page_id;
     uint8_t *start;
+    unsigned predicted; /* the next load's place in hart->predicted */
 
     struct site sites[SITES];
     unsigned site_count;
@@ -132,6 +134,8 @@ void site_close(struct emitter *e, struct site *site);
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code);
 
 /* memory.c */
+void emit_look_up(struct x86 *x, unsigned base, int32_t first, int32_t last, int32_t mask,
+                  enum access access);
 extern emit_function emit_load_memory, emit_store_memory, emit_load_fp, emit_store_fp, emit_lr,
     emit_sc, emit_swap, emit_amo, emit_amo_choose, emit_amo_cas;
 void emit_alone(struct emitter *e, const struct alone *alone);

@@ -8,14 +8,13 @@ static unsigned base_of(struct emitter *e, const struct ir *ir)
 }
 
 /*
- * rdx = what to add to addresses in [base + first, base + last], if the TLB has the page of both
- * ends for this access; otherwise the jump that is returned is taken. rcx is used up. A mask of
- * more than the page's bits is for accesses that must be aligned, whose first and last are equal.
+ * Compares: does the TLB have the page of both base + first and base + last for this access? rcx is
+ * the offset of its entry, rdx is used up. A mask of more than the page's bits is for accesses that
+ * must be aligned, whose first and last are equal.
  */
-static uint8_t *look_up(struct emitter *e, unsigned base, int32_t first, int32_t last, int32_t mask,
-                        enum access access)
+void emit_look_up(struct x86 *x, unsigned base, int32_t first, int32_t last, int32_t mask,
+                  enum access access)
 {
-    struct x86 *x = &e->x;
     x86_op32(x, first ? X86_LEA : X86_LOAD, RCX,
              first ? x86_memory(base, first) : x86_register(base));
     x86_shift(x, false, X86_GROUP_SHR, RCX, TLB_ENTRY_SHIFT);
@@ -23,21 +22,51 @@ static uint8_t *look_up(struct emitter *e, unsigned base, int32_t first, int32_t
     x86_op(x, last ? X86_LEA : X86_LOAD, RDX, last ? x86_memory(base, last) : x86_register(base));
     x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX), mask);
     x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(access)));
-    uint8_t *failed = x86_jump_if(x, X86_NE);
-    x86_op(x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
-    return failed;
 }
 
-static uint8_t *look_up_one(struct emitter *e, const struct ir *ir, unsigned base,
-                            enum access access)
+/* rdx = what to add to addresses in the page, unless the jump that is returned is taken. */
+static uint8_t *look_up(struct emitter *e, unsigned base, int32_t first, int32_t last, int32_t mask,
+                        enum access access)
 {
-    int32_t first = (int32_t)ir->imm, last = first + (int32_t)isa_access_bytes(ir->op) - 1;
-    return look_up(e, base, first, last, -MEMORY_PAGE_SIZE, access);
+    emit_look_up(&e->x, base, first, last, mask, access);
+    uint8_t *failed = x86_jump_if(&e->x, X86_NE);
+    x86_op(&e->x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
+    return failed;
 }
 
 static void site_jump(struct site *site, uint8_t *jump)
 {
     site->jumps[site->jump_count++] = jump;
+}
+
+static struct alone *alone_open(struct emitter *e, const struct ir *ir, struct site *site,
+                                unsigned base, enum access access)
+{
+    struct alone *alone = &e->alones[e->alone_count++];
+    *alone = (struct alone){.ir = ir, .site = site, .base = (uint8_t)base, .access = access};
+    return alone;
+}
+
+/*
+ * A load looks first at the entry that it used the last time: a comparison with no computation in
+ * front of it, so that what is loaded does not wait for the address to go through the TLB. It is
+ * for aligned addresses, which never cross a page. (The entry is masked, as the TLB may have become
+ * smaller.)
+ */
+static void look_where_predicted(struct emitter *e, const struct ir *ir, struct alone *alone)
+{
+    struct x86 *x = &e->x;
+    int32_t imm = (int32_t)ir->imm;
+    alone->predicted = HART(predicted) + 4 * (int32_t)(e->predicted++ % HART_PREDICTED);
+    x86_op32(x, X86_LOAD, RCX, x86_memory(RBP, alone->predicted));
+    x86_op32(x, X86_AND, RCX, x86_memory(CONTEXT, offsetof(struct tlb, entries_mask)));
+    x86_op(x, imm ? X86_LEA : X86_LOAD, RDX,
+           imm ? x86_memory(alone->base, imm) : x86_register(alone->base));
+    x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX),
+                   -MEMORY_PAGE_SIZE | ((int32_t)isa_access_bytes(ir->op) - 1));
+    x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(alone->access)));
+    alone->jump = x86_jump_if(x, X86_NE);
+    x86_op(x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
 }
 
 /*
@@ -49,17 +78,19 @@ static struct x86_operand memory_of(struct emitter *e, const struct ir *ir, stru
 {
     struct x86 *x = &e->x;
     unsigned base = base_of(e, ir);
-    struct x86_operand operand = x86_indexed(base, RDX, 0, (int32_t)ir->imm);
-    if (!ir->share) {
-        site_jump(site, look_up_one(e, ir, base, access));
+    int32_t imm = (int32_t)ir->imm;
+    struct x86_operand operand = x86_indexed(base, RDX, 0, imm);
+    struct x86_operand shared = x86_memory(RSP, FRAME_SHARE(ir->share));
+    if (!ir->share && access == ACCESS_STORE) {
+        int32_t last = imm + (int32_t)isa_access_bytes(ir->op) - 1;
+        site_jump(site, look_up(e, base, imm, last, -MEMORY_PAGE_SIZE, access));
         return operand;
     }
-    struct x86_operand shared = x86_memory(RSP, FRAME_SHARE(ir->share));
-    struct alone *alone = &e->alones[e->alone_count++];
-    *alone = (struct alone){.ir = ir, .site = site, .base = (uint8_t)base, .access = access};
-    if (ir->share_begins) {
-        alone->jump = look_up(e, base, (int32_t)ir->imm + ir->first, (int32_t)ir->imm + ir->last,
-                              -MEMORY_PAGE_SIZE, access);
+    struct alone *alone = alone_open(e, ir, site, base, access);
+    if (!ir->share) {
+        look_where_predicted(e, ir, alone);
+    } else if (ir->share_begins) {
+        alone->jump = look_up(e, base, imm + ir->first, imm + ir->last, -MEMORY_PAGE_SIZE, access);
         x86_op(x, X86_STORE, RDX, shared);
     } else {
         x86_op(x, X86_LOAD, RDX, shared);
@@ -72,13 +103,22 @@ static struct x86_operand memory_of(struct emitter *e, const struct ir *ir, stru
 
 void emit_alone(struct emitter *e, const struct alone *alone)
 {
-    x86_here(&e->x, alone->jump);
-    if (alone->ir->share_begins) { /* the others shall not find one either: 0 */
-        x86_form(&e->x, 0xc7, true, false, 0, x86_memory(RSP, FRAME_SHARE(alone->ir->share)));
-        x86_32(&e->x, 0);
+    struct x86 *x = &e->x;
+    const struct ir *ir = alone->ir;
+    int32_t imm = (int32_t)ir->imm;
+    unsigned size = (unsigned)__builtin_ctz(isa_access_bytes(ir->op));
+    x86_here(x, alone->jump);
+    if (ir->share_begins) { /* the others shall not find one either: 0 */
+        x86_form(x, 0xc7, true, false, 0, x86_memory(RSP, FRAME_SHARE(ir->share)));
+        x86_32(x, 0);
     }
-    site_jump(alone->site, look_up_one(e, alone->ir, alone->base, alone->access));
-    x86_jump_to(&e->x, alone->back);
+    x86_op(x, imm ? X86_LEA : X86_LOAD, RDX,
+           imm ? x86_memory(alone->base, imm) : x86_register(alone->base));
+    x86_call_to(x, e->thunks->look_up[alone->access][size]);
+    site_jump(alone->site, x86_jump_if(x, X86_NE));
+    if (alone->predicted)
+        x86_op32(x, X86_STORE, RCX, x86_memory(RBP, alone->predicted));
+    x86_jump_to(x, alone->back);
 }
 
 /* code: enum x86_opcode */

@@ -140,6 +140,14 @@ static void make_resume(struct x86 *x, jit_resume *resume, const uint8_t *flag_t
     jump_register(x, RAX);
 }
 
+/* See jit_thunks.look_up. The flags are those of the comparison. */
+static void make_look_up(struct x86 *x, enum access access, unsigned size)
+{
+    emit_look_up(x, RDX, 0, (int32_t)size - 1, -MEMORY_PAGE_SIZE, access);
+    x86_op(x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
+    ret(x);
+}
+
 uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one, jit_resume *resume)
 {
     struct x86 x = {at};
@@ -148,6 +156,11 @@ uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one, 
     make_enter(&x);
     thunks->leave = x.at;
     make_leave(&x, flag_table);
+    for (unsigned access = ACCESS_LOAD; access <= ACCESS_STORE; access++)
+        for (unsigned n = 0; n < 4; n++) {
+            thunks->look_up[access][n] = x.at;
+            make_look_up(&x, access, 1u << n);
+        }
     thunks->one = x.at;
     make_one(&x, one, flag_table);
 
