@@ -125,11 +125,11 @@ enum attended hart_attend(struct hart *hart)
 {
     uint32_t bits = atomic_exchange(&hart->attention, 0);
 
-    if (bits & ATTENTION_HALT) {
+    while (bits & ATTENTION_HALT) { /* another section may begin before its HALT is looked at */
         guest_leave(hart);
         domain_wait(hart);
         guest_enter(hart);
-        bits |= atomic_exchange(&hart->attention, 0);
+        bits = (bits & ~(uint32_t)ATTENTION_HALT) | atomic_exchange(&hart->attention, 0);
     }
     if (bits & ATTENTION_EXCLUSIVE) {
         if (hart->private->exclusive && !(bits & ATTENTION_STOP) &&

@@ -162,6 +162,13 @@ void emit_shift_imm(struct emitter *e, const struct ir *ir, unsigned code)
 
 void emit_shift_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    if (code == X86_GROUP_SHR && ir->imm) { /* bit 31 is clear: nothing to extend */
+        unsigned d = destination(ir->rd);
+        x86_op32(&e->x, X86_LOAD, d, guest(ir->rs1));
+        x86_shift(&e->x, false, code, d, (int)ir->imm);
+        emit_save(e, ir->rd, d);
+        return;
+    }
     x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
     x86_shift(&e->x, false, code, RAX, (int)ir->imm);
     save_word(e, ir->rd, RAX);
