@@ -42,7 +42,8 @@ static void integers(void)
         if (sb > 0)
             hash = mix(hash, (uint64_t)(sa / sb) ^ (uint64_t)(sa % sb));
         hash = mix(hash, (uint64_t)((int32_t)a >> (b & 31)) + (uint16_t)a + (uint64_t)(int8_t)b);
-        hash = mix(hash, (uint64_t)__builtin_popcountll(a) + (uint64_t)__builtin_ctzll(b | 1u << 31));
+        hash =
+            mix(hash, (uint64_t)__builtin_popcountll(a) + (uint64_t)__builtin_ctzll(b | 1u << 31));
         hash = mix(hash, __builtin_bswap64(a) ^ (a > b ? a : b) ^ (sa < sb ? a : ~b));
     }
     show("integers", hash);

@@ -1,5 +1,5 @@
-/* Threads that share data in every way that there is: `threads SEED` prints sums that must be exact,
- * and how often a thread saw what must not be. */
+/* Threads that share data in every way that there is: `threads SEED` prints sums that must be
+ * exact, and how often a thread saw what must not be. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
@@ -157,8 +157,9 @@ int main(int argc, char **argv)
         squares += (uintptr_t)result;
     }
     printf("mutex %" PRIu64 " %" PRIu64 "\n", guarded[0], guarded[1]);
-    printf("atomic %" PRIu64 " %u %u %u %u %u %u %u %" PRIu64 "\n", (uint64_t)sum64, (unsigned)sum32,
-           sum16[0], sum16[1], sum8[0], sum8[1], sum8[2], sum8[3], (uint64_t)swapped);
+    printf("atomic %" PRIu64 " %u %u %u %u %u %u %u %" PRIu64 "\n", (uint64_t)sum64,
+           (unsigned)sum32, sum16[0], sum16[1], sum8[0], sum8[1], sum8[2], sum8[3],
+           (uint64_t)swapped);
     printf("spin %" PRIu64 " %" PRIu64 "\n", spun[0], spun[1]);
     printf("pair %" PRIu64 " %" PRIu64 "\n", pair[0], pair[1]);
     printf("queue %" PRIu64 " %u\n", taken, queued);
