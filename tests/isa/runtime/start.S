@@ -24,13 +24,41 @@ _start:
     csrw pmpcfg0, t0
     # QEMU starts with PBMTE set.
     csrw menvcfg, zero
+#ifdef HARTS
+    fence rw, rw
+    la t0, started
+    sw t0, 0(t0)
+#endif
     call main
     li a0, 0
     j finish
 
 park:
+#ifdef HARTS
+    # hart_main(hart), with 4 KiB of the stack for each, once hart 0 has got so far.
+    la t1, started
+1:  pause
+    lw t2, 0(t1)
+    beqz t2, 1b
+    fence rw, rw
+    la t1, unexpected
+    csrw mtvec, t1
+    la sp, stack_top
+    slli t1, t0, 12
+    sub sp, sp, t1
+    mv a0, t0
+    call hart_main
+#endif
     wfi
     j park
+
+#ifdef HARTS
+    .data
+    .balign 4
+started:
+    .word 0
+    .text
+#endif
 
 # void finish(unsigned code): ends the machine with this status.
     .globl finish
