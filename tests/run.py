@@ -161,16 +161,23 @@ def test_classes(module):
             yield name
 
 
+# Guests that --long boots on the interpreter too.
+BOTH_ENGINES = ("boot", "disk", "net", "share")
+
+
 class PythonJob:
-    def __init__(self, layer, path, class_name, methods):
+    def __init__(self, layer, path, class_name, methods, engine=None):
         self.path, self.class_name, self.methods = path, class_name, methods
-        self.name = f"{layer}/{path.stem}.{class_name}"
+        self.name = f"{layer}/{path.stem}.{class_name}" + (f"@{engine}" if engine else "")
+        self.engine = engine
 
     def run(self, options):
         argv = [sys.executable, TESTS / "run.py", "--worker", self.path, self.class_name]
         env = {**os.environ, **environment(), "PYTHONDONTWRITEBYTECODE": "1"}
         if options.long:
             env["LONG"] = "1"
+        if self.engine:
+            env["ENGINE"] = self.engine
         outcomes = []
         with tempfile.TemporaryFile("w+") as results:
             status, output = run_process(
@@ -267,7 +274,7 @@ class BrokenModule:
         return [Outcome(self.name, "failed", "the module does not load\n" + self.text)]
 
 
-def python_jobs(layer, wanted):
+def python_jobs(layer, wanted, long):
     for path in sorted((TESTS / layer).glob("*.py")):
         try:
             module = load_module(path)
@@ -283,6 +290,8 @@ def python_jobs(layer, wanted):
                 if wanted and not job.methods:
                     continue
             yield job
+            if long and layer == "guest" and path.stem in BOTH_ENGINES:
+                yield PythonJob(layer, path, class_name, job.methods, engine="interp")
 
 
 # Fuzzing: libFuzzer where clang has built the targets, else a replay of the kept corpus.
@@ -355,7 +364,7 @@ def collect(options):
     jobs += fuzz_jobs(60 if options.long else 10)
     jobs = [job for job in jobs if not wanted or any(name in job.name for name in wanted)]
     for folder in ("isa", "guest", "debug", "passthrough", "gpu"):
-        jobs += python_jobs(folder, wanted or [""])
+        jobs += python_jobs(folder, wanted or [""], options.long)
     return jobs
 
 

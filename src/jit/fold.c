@@ -106,6 +106,20 @@ static bool writes_only_rd(const struct ir *ir)
     return info->flags == 0 && (info->operands & ISA_RD);
 }
 
+/* Shifts to the left and back, with which compilers zero-extend words where Zba is not there: one
+ * extension, shifted by what is left. */
+static void fold_extension(struct ir *first, struct ir *second)
+{
+    if (first->op != INSN_slli || first->imm != 32 || second->op != INSN_srli ||
+        second->rs1 != first->rd || second->rd != first->rd || second->imm > 32)
+        return;
+    second->op = second->imm == 32 ? INSN_add_uw : INSN_slli_uw;
+    second->rs1 = first->rs1;
+    second->rs2 = 0;
+    second->imm = 32 - second->imm;
+    first->op = IR_NOTHING;
+}
+
 /* A call or jump of far reach: auipc and jalr. */
 static void fold_jump(struct ir_block *block, struct ir *jalr, uint64_t base)
 {
@@ -123,6 +137,8 @@ void ir_fold(struct ir_block *block)
     struct known known = {.mask = 1};
     for (unsigned i = 0; i < block->count; i++) {
         struct ir *ir = &block->code[i];
+        if (i > 0)
+            fold_extension(ir - 1, ir);
         if (writes_only_rd(ir)) {
             if (ir->rd == 0) {
                 ir->op = IR_NOTHING;

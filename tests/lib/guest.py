@@ -10,6 +10,8 @@ import unittest
 from console import Console
 
 HARTVISOR = os.environ["HARTVISOR"]
+# The engine that guests boot on: --engine, or hartvisor's own choice.
+ENGINE = ["--engine", os.environ["ENGINE"]] if "ENGINE" in os.environ else []
 QEMU = os.environ["QEMU"]
 FILES = pathlib.Path(os.environ["GUEST"])
 KERNEL = FILES / "kernel"
@@ -64,7 +66,7 @@ class Guest(Console):
         self.initrd = make_initrd(self.folder.name, contents)
         argv = [hartvisor or HARTVISOR, "run", "--memory", memory, "--kernel", KERNEL,
                 "--initrd", self.initrd,
-                "--append", f"{APPEND} {append}".strip(), *options]
+                "--append", f"{APPEND} {append}".strip(), *ENGINE, *options]
         super().__init__(argv, **rest)
 
     def booted(self, timeout=BOOT_TIME):

@@ -276,6 +276,12 @@ void emit_divide_word(struct emitter *e, const struct ir *ir, unsigned code)
 /* code: the shift; 4 is added where rs1 is extended by zeros. */
 void emit_shift_add(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    if (code == 4 && ir->rs2 == 0) { /* zext.w */
+        unsigned d = destination(ir->rd);
+        x86_op32(&e->x, X86_LOAD, d, guest(ir->rs1));
+        emit_save(e, ir->rd, d);
+        return;
+    }
     unsigned a;
     if (code & 4) {
         x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));

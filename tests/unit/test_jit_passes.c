@@ -1,0 +1,276 @@
+/* The stages of the JIT before host code, each by itself: reading, folding, sharing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bits.h"
+#include "jit/ir.h"
+
+#define PC UINT64_C(0x40001000)
+
+enum { ZERO, RA, SP, S0 = 8, A0 = 10, A1, A2, A3, PAGE = 4096 };
+
+static uint8_t page[PAGE];
+static unsigned at;
+static struct ir_block block;
+
+static void put(struct insn insn)
+{
+    insn.length = 4;
+    uint32_t bits = isa_encode(&insn);
+    assert_int_not_equal(bits, 0);
+    store_le(page + at, bits, 4);
+    at += 4;
+}
+
+#define PUT(name, ...) put((struct insn){.op = INSN_##name, __VA_ARGS__})
+
+static void start(unsigned offset)
+{
+    memset(page, 0, sizeof(page));
+    at = offset;
+}
+
+static void read_from(unsigned offset)
+{
+    struct isa_extensions extensions = isa_extensions_default();
+    ir_read(&block, page, PC + offset, &extensions);
+}
+
+static const struct ir *ir(unsigned i)
+{
+    assert_true(i < block.count);
+    return &block.code[i];
+}
+
+/* --- Reading ---------------------------------------------------------------------------------- */
+
+static void test_reading(void **state)
+{
+    start(0);
+    PUT(addi, .rd = A0, .rs1 = A0, .imm = 1);
+    PUT(beq, .rs1 = A0, .rs2 = A1, .imm = 0x40);
+    PUT(jal, .imm = 8); /* followed */
+    PUT(addi, .rd = A1, .imm = 7);
+    PUT(auipc, .rd = A2, .imm = 0x1000);
+    PUT(ecall, .imm = 0);
+    read_from(0);
+    assert_int_equal(block.count, 6);
+    assert_int_equal(ir(1)->imm, PC + 4 + 0x40);
+    assert_int_equal(ir(3)->op, IR_CONSTANT);
+    assert_int_equal(ir(3)->imm, PC + 16 + 0x1000);
+    assert_int_equal(ir(4)->op, IR_CALL);
+    assert_int_equal(ir(5)->op, IR_EXIT);
+    assert_int_equal(ir(5)->index, 5);
+    assert_int_equal(ir(5)->imm, PC + 24);
+}
+
+static void test_end_of_page(void **state)
+{
+    start(PAGE - 6);
+    PUT(addi, .rd = A0, .imm = 1);
+    page[PAGE - 2] = 0x13; /* the first half of an instruction */
+    read_from(PAGE - 6);
+    assert_int_equal(block.count, 2);
+    assert_int_equal(ir(1)->op, IR_EXIT);
+    assert_int_equal(ir(1)->imm, PC + PAGE - 2);
+    read_from(PAGE - 2);
+    assert_int_equal(block.count, 0);
+}
+
+static void test_length(void **state)
+{
+    start(0);
+    for (unsigned i = 0; i < 100; i++)
+        PUT(addi, .rd = A0, .rs1 = A0, .imm = 1);
+    read_from(0);
+    assert_int_equal(block.count, IR_BLOCK_MAX + 1);
+    assert_int_equal(ir(IR_BLOCK_MAX)->imm, PC + 4 * IR_BLOCK_MAX);
+}
+
+/* --- LR and SC -------------------------------------------------------------------------------- */
+
+/* lr.w a0, (s0); MIDDLE; sc.w a1, a2, (s0). What became of the LR? */
+static void reservation(const struct insn *middle, struct insn sc)
+{
+    start(0);
+    PUT(lr_w, .rd = A0, .rs1 = S0);
+    if (middle)
+        put(*middle);
+    put(sc);
+    PUT(ecall, .imm = 0);
+    read_from(0);
+}
+
+static void test_pairs(void **state)
+{
+    const struct insn sc = {.op = INSN_sc_w, .rd = A1, .rs1 = S0, .rs2 = A2};
+    const struct insn add = {.op = INSN_addi, .rd = A2, .rs1 = A0, .imm = 1};
+    const struct insn out = {.op = INSN_bne, .rs1 = A0, .rs2 = A3, .imm = 64};
+    const struct insn again = {.op = INSN_bne, .rs1 = A0, .rs2 = A3, .imm = -4};
+    const struct insn *const simple[] = {NULL, &add, &out, &again};
+    for (unsigned i = 0; i < ARRAY_SIZE(simple); i++) {
+        reservation(simple[i], sc);
+        assert_int_equal(ir(0)->op, INSN_lr_w);
+        assert_true(ir(0)->paired);
+        assert_true(ir(simple[i] ? 2 : 1)->paired);
+    }
+
+    const struct insn inside = {.op = INSN_bne, .rs1 = A0, .rs2 = A3, .imm = 4};
+    const struct insn load = {.op = INSN_ld, .rd = A2, .rs1 = SP};
+    const struct insn address = {.op = INSN_addi, .rd = S0, .rs1 = S0, .imm = 4};
+    const struct insn jump = {.op = INSN_jal, .imm = 4};
+    const struct insn *const others[] = {&inside, &load, &address, &jump};
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+        reservation(others[i], sc);
+        assert_int_equal(ir(0)->op, IR_CALL);
+        assert_int_equal(block.count, 2);
+    }
+    const struct insn wrong[] = {
+        {.op = INSN_sc_w, .rd = A1, .rs1 = A3, .rs2 = A2},
+        {.op = INSN_sc_d, .rd = A1, .rs1 = S0, .rs2 = A2},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+        reservation(&add, wrong[i]);
+        assert_int_equal(ir(0)->op, IR_CALL);
+    }
+}
+
+/* The second LR of a block does not take the first one's SC for its own. */
+static void test_second_pair(void **state)
+{
+    start(0);
+    PUT(lr_w, .rd = A0, .rs1 = S0);
+    PUT(sc_w, .rd = A1, .rs1 = S0, .rs2 = A2);
+    for (unsigned i = 0; i < 50; i++)
+        PUT(addi, .rd = A3, .rs1 = A3, .imm = 1);
+    PUT(lr_w, .rd = A0, .rs1 = S0);
+    PUT(sc_w, .rd = A1, .rs1 = S0, .rs2 = A2);
+    read_from(0);
+    assert_true(ir(1)->paired);
+    assert_int_equal(block.count, 54); /* too near to the end of the block */
+    assert_int_equal(ir(52)->op, IR_CALL);
+    read_from(52 * 4);
+    assert_true(ir(0)->paired);
+    read_from(53 * 4);
+    assert_int_equal(ir(0)->op, INSN_sc_w);
+    assert_false(ir(0)->paired);
+}
+
+/* --- Folding ---------------------------------------------------------------------------------- */
+
+static void test_folding(void **state)
+{
+    start(0);
+    PUT(lui, .rd = A0, .imm = 0x12345000);
+    PUT(addi, .rd = A0, .rs1 = A0, .imm = 0x678);
+    PUT(slli, .rd = A1, .rs1 = A0, .imm = 4);
+    PUT(addi, .rd = A2, .rs1 = S0, .imm = 0);
+    PUT(add, .rd = ZERO, .rs1 = A0, .rs2 = A1);
+    PUT(auipc, .rd = RA, .imm = 0x2000);
+    PUT(jalr, .rd = RA, .rs1 = RA, .imm = 0x10);
+    read_from(0);
+    ir_fold(&block);
+    assert_int_equal(ir(1)->op, IR_CONSTANT);
+    assert_int_equal(ir(1)->imm, 0x12345678);
+    assert_int_equal(ir(2)->imm, 0x123456780);
+    assert_int_equal(ir(3)->op, IR_MOVE);
+    assert_int_equal(ir(4)->op, IR_NOTHING);
+    assert_int_equal(ir(6)->op, IR_CONSTANT);
+    assert_int_equal(ir(6)->imm, PC + 28);
+    assert_int_equal(ir(7)->op, IR_EXIT);
+    assert_int_equal(ir(7)->imm, PC + 20 + 0x2010);
+}
+
+/* --- Sharing ---------------------------------------------------------------------------------- */
+
+static void share(void)
+{
+    PUT(ecall, .imm = 0);
+    read_from(0);
+    ir_fold(&block);
+    ir_share(&block);
+}
+
+/* A function's entry and exit: one frame, though sp changes. */
+static void test_frame(void **state)
+{
+    start(0);
+    PUT(addi, .rd = SP, .rs1 = SP, .imm = -32);
+    PUT(sd, .rs1 = SP, .rs2 = RA, .imm = 24);
+    PUT(sw, .rs1 = SP, .rs2 = S0, .imm = 0);
+    PUT(ld, .rd = A0, .rs1 = SP, .imm = 8);
+    PUT(addi, .rd = SP, .rs1 = SP, .imm = 32);
+    PUT(ld, .rd = RA, .rs1 = SP, .imm = -8);
+    share();
+    assert_true(ir(1)->share_begins);
+    assert_int_equal(ir(1)->first, -24);
+    assert_int_equal(ir(1)->last, 7);
+    for (unsigned i = 2; i <= 5; i++)
+        if (i != 4) {
+            assert_int_equal(ir(i)->share, ir(1)->share);
+            assert_false(ir(i)->share_begins);
+        }
+}
+
+static void test_no_sharing(void **state)
+{
+    start(0);
+    PUT(ld, .rd = A0, .rs1 = S0, .imm = 0);    /* 0: a load finds no permission to store */
+    PUT(sd, .rs1 = S0, .rs2 = A0, .imm = 8);   /* 1 */
+    PUT(ld, .rd = A1, .rs1 = SP, .imm = 0);    /* 2: too far from 3 */
+    PUT(ld, .rd = A1, .rs1 = SP, .imm = 2000); /* 3 */
+    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0);    /* 4: another address in 6 */
+    PUT(add, .rd = A3, .rs1 = A3, .rs2 = A0);
+    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0); /* 6 */
+    share();
+    for (unsigned i = 0; i <= 6; i++)
+        assert_int_equal(ir(i)->share, 0);
+}
+
+/* Behind a CSR access the same address may be translated otherwise. */
+static void test_sharing_ends(void **state)
+{
+    start(0);
+    PUT(ld, .rd = A0, .rs1 = S0, .imm = 0);
+    PUT(ld, .rd = A1, .rs1 = S0, .imm = 8);
+    PUT(csrrc, .rd = ZERO, .rs1 = A2, .imm = 0x100);
+    PUT(ld, .rd = A0, .rs1 = S0, .imm = 16);
+    PUT(ld, .rd = A1, .rs1 = S0, .imm = 24);
+    share();
+    assert_true(ir(0)->share_begins);
+    assert_int_equal(ir(0)->last, 15);
+    assert_true(ir(3)->share_begins);
+    assert_int_not_equal(ir(3)->share, ir(0)->share);
+}
+
+/* A register that is loaded over is another value from then on. */
+static void test_loaded_base(void **state)
+{
+    start(0);
+    PUT(ld, .rd = A0, .rs1 = A0, .imm = 0);
+    PUT(ld, .rd = A0, .rs1 = A0, .imm = 8);
+    PUT(ld, .rd = A1, .rs1 = A0, .imm = 0);
+    PUT(lw, .rd = A2, .rs1 = A0, .imm = 12);
+    share();
+    assert_int_equal(ir(0)->share, 0);
+    assert_int_equal(ir(1)->share, 0);
+    assert_true(ir(2)->share_begins);
+    assert_int_equal(ir(3)->share, ir(2)->share);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reading),      cmocka_unit_test(test_end_of_page),
+        cmocka_unit_test(test_length),       cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_second_pair),  cmocka_unit_test(test_folding),
+        cmocka_unit_test(test_frame),        cmocka_unit_test(test_no_sharing),
+        cmocka_unit_test(test_sharing_ends), cmocka_unit_test(test_loaded_base),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
