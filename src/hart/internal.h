@@ -120,6 +120,7 @@ struct pmp_range {
 struct hart_private {
     struct tlb tlbs[TLB_CONTEXTS];
     uint64_t jumps_generation; /* older jumps are void */
+    unsigned tlb_reach;        /* the most entries that any of them had */
     uint64_t tlb_uses;
     struct hart_counts counts; /* TLB misses are events of the performance counters too */
 

@@ -90,24 +90,37 @@ static void tables_clear(struct tlb *tlb)
         tlb->tables[i].region = UINT64_MAX;
 }
 
-/* Empties it, with so many entries. */
-static void entries_clear(struct tlb *tlb, unsigned count)
+static void entries_invalidate(struct tlb *tlb, unsigned first, unsigned limit)
 {
-    tlb->entries_mask = (count - 1) * sizeof(struct tlb_entry);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = first; i < limit; i++)
         memset(tlb->entries[i].tag, 0xff, sizeof(tlb->entries[i].tag));
+}
+
+/*
+ * Empties it, with so many entries. Those behind them are invalid as well, as far as any context of
+ * the hart ever reached: translated code may look at them (hart->predicted).
+ */
+static void entries_clear(struct hart_private *private, struct tlb *tlb, unsigned count)
+{
+    unsigned reached = private->tlb_reach;
+    entries_invalidate(tlb, 0, tlb->used ? entry_count(tlb) : reached);
+    for (unsigned i = 0; i < TLB_CONTEXTS && count > reached; i++)
+        if (private->tlbs[i].used || &private->tlbs[i] == tlb)
+            entries_invalidate(&private->tlbs[i], reached, count);
+    private->tlb_reach = count > reached ? count : reached;
+    tlb->entries_mask = (count - 1) * sizeof(struct tlb_entry);
     memset(tlb->span, 0, count);
     tlb->fills = 0;
 }
 
-static void tlb_clear(struct tlb *tlb, uint64_t generation)
+static void tlb_clear(struct hart_private *private, struct tlb *tlb)
 {
     if (!tlb->used) /* jumps_clear knows what was set; what is 0 would match address 0 */
         for (unsigned i = 0; i < TLB_JUMPS; i++)
             tlb->jumps[i].pc = TLB_NO_JUMP;
-    entries_clear(tlb, TLB_ENTRIES_MIN);
+    entries_clear(private, tlb, TLB_ENTRIES_MIN);
     tables_clear(tlb);
-    jumps_clear(tlb, generation);
+    jumps_clear(tlb, private->jumps_generation);
     tlb->huge = 0;
     memset(&tlb->large, 0, sizeof(tlb->large));
     tlb->stale = false;
@@ -166,7 +179,7 @@ static struct tlb *context_find(struct hart_private *private, uint64_t satp, uin
     if (!tlb)
         tlb = context_take(private, satp, mode);
     if (tlb->stale)
-        tlb_clear(tlb, private->jumps_generation);
+        tlb_clear(private, tlb);
     else if (tlb->jumps_generation != private->jumps_generation)
         jumps_clear(tlb, private->jumps_generation);
     tlb->used = ++private->tlb_uses;
@@ -555,7 +568,7 @@ static void tlb_miss(struct hart *hart, struct tlb *tlb)
     bool often = hart->instret - tlb->fills_instret < (uint64_t)INSTRUCTIONS * tlb->fills;
     tlb->fills = 0;
     if (often && count < TLB_ENTRIES_MAX)
-        entries_clear(tlb, 4 * count);
+        entries_clear(hart->private, tlb, 4 * count);
 }
 
 static void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsigned allowed,

@@ -50,8 +50,7 @@ static struct alone *alone_open(struct emitter *e, const struct ir *ir, struct s
 /*
  * A load looks first at the entry that it used the last time: a comparison with no computation in
  * front of it, so that what is loaded does not wait for the address to go through the TLB. It is
- * for aligned addresses, which never cross a page. (The entry is masked, as the TLB may have become
- * smaller.)
+ * for aligned addresses, which never cross a page.
  */
 static void look_where_predicted(struct emitter *e, const struct ir *ir, struct alone *alone)
 {
@@ -59,7 +58,6 @@ static void look_where_predicted(struct emitter *e, const struct ir *ir, struct 
     int32_t imm = (int32_t)ir->imm;
     alone->predicted = HART(predicted) + 4 * (int32_t)(e->predicted++ % HART_PREDICTED);
     x86_op32(x, X86_LOAD, RCX, x86_memory(RBP, alone->predicted));
-    x86_op32(x, X86_AND, RCX, x86_memory(CONTEXT, offsetof(struct tlb, entries_mask)));
     x86_op(x, imm ? X86_LEA : X86_LOAD, RDX,
            imm ? x86_memory(alone->base, imm) : x86_register(alone->base));
     x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX),
