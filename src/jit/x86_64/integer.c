@@ -51,6 +51,11 @@ void emit_alu(struct emitter *e, const struct ir *ir, unsigned code)
         emit_save(e, ir->rd, d);
         return;
     }
+    if (ir->rd == rs1 && !is_pinned(rs1)) {
+        unsigned value = emit_use(e, rs2, RAX);
+        x86_op(&e->x, code - 2, value, guest(rs1)); /* the form that writes memory */
+        return;
+    }
     unsigned d = ir->rd == rs2 && rs1 != rs2 ? RAX : destination(ir->rd);
     emit_load(e, d, rs1);
     x86_op(&e->x, code, d, guest(rs2));
