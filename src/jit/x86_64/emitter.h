@@ -150,7 +150,8 @@ extern emit_function emit_nothing, emit_constant, emit_move, emit_alu, emit_alu_
     emit_swap_bytes, emit_or_combine, emit_pack, emit_conditional_zero, emit_slli_uw, emit_fence;
 /* floating.c */
 extern emit_function emit_fp_operation, emit_fp_fused, emit_fp_sign, emit_fp_compare,
-    emit_fp_to_int, emit_fp_from_int, emit_fp_convert, emit_fp_to_bits, emit_fp_from_bits;
+    emit_fp_min_max, emit_fp_to_int, emit_fp_from_int, emit_fp_convert, emit_fp_to_bits,
+    emit_fp_from_bits;
 /* rax = the host address of the byte at rs1, which may be stored to */
 void emit_block_address(struct emitter *e, const struct ir *ir, struct site *site);
 /* system.c */

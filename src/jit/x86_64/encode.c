@@ -152,6 +152,13 @@ uint8_t *x86_jump_if(struct x86 *x, enum x86_condition condition)
     return x->at - 4;
 }
 
+uint8_t *x86_jump_short(struct x86 *x)
+{
+    x86_byte(x, 0xeb);
+    x86_byte(x, 0);
+    return x->at - 1;
+}
+
 uint8_t *x86_jump_short_if(struct x86 *x, enum x86_condition condition)
 {
     x86_byte(x, 0x70 + condition);

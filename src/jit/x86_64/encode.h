@@ -101,6 +101,8 @@ enum x86_opcode {
     X86_SUBSD = 0xf20f5c,
     X86_DIVSD = 0xf20f5e,
     X86_SQRTSD = 0xf20f51,
+    X86_MINSD = 0xf20f5d,
+    X86_MAXSD = 0xf20f5f,
     X86_ADDSS = 0xf30f58,
     X86_MULSS = 0xf30f59,
     X86_SUBSS = 0xf30f5c,
@@ -228,6 +230,7 @@ uint8_t *x86_jump(struct x86 *x);
 /* Its field can be patched while the code runs. */
 uint8_t *x86_jump_aligned(struct x86 *x);
 uint8_t *x86_jump_if(struct x86 *x, enum x86_condition condition);
+uint8_t *x86_jump_short(struct x86 *x);
 uint8_t *x86_jump_short_if(struct x86 *x, enum x86_condition condition);
 void x86_here(struct x86 *x, uint8_t *jump);
 void x86_here_short(struct x86 *x, uint8_t *jump);

@@ -205,12 +205,63 @@ void emit_fp_compare(struct emitter *e, const struct ir *ir, unsigned code)
     site_close(e, site);
 }
 
-/* code: 1 for 64 bits. What does not fit is the smallest integer here, and the interpreter's. */
+/*
+ * Of NaNs, the interpreter takes care. Equal operands differ in the sign of a zero at most: the
+ * smaller one has any of their bits, the larger one all.
+ *
+ * code: enum x86_opcode of the double form
+ */
+void emit_fp_min_max(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    struct x86 *x = &e->x;
+    bool d = is_double(ir);
+    struct site *site = site_open(e, ir);
+    require_fp(e, site, false);
+    if (!d) {
+        require_boxed(e, site, ir->rs1);
+        require_boxed(e, site, ir->rs2);
+    }
+    load_fp(e, d, XMM0, ir->rs1);
+    x86_form(x, d ? X86_UCOMISD : X86_UCOMISS, false, false, XMM0, fp(ir->rs2));
+    site_unless(e, site, X86_P);
+    uint8_t *differ = x86_jump_short_if(x, X86_NE);
+    x86_op(x, X86_LOAD, RAX, fp(ir->rs1));
+    x86_op(x, code == X86_MINSD ? X86_OR : X86_AND, RAX, fp(ir->rs2));
+    x86_form(x, X86_MOVQ_TO_XMM, true, false, XMM0, x86_register(RAX));
+    uint8_t *done = x86_jump_short(x);
+    x86_here_short(x, differ);
+    x86_form(x, for_format(code, d), false, false, XMM0, fp(ir->rs2));
+    x86_here_short(x, done);
+    require_fp(e, site, true);
+    save_fp(e, d, ir->rd, XMM0);
+    site_close(e, site);
+}
+
+enum { TO_WORD, TO_LONG, TO_UNSIGNED_WORD, TO_UNSIGNED_LONG };
+
+/* Positive numbers compare like their bits. What lies in the range fits however it is rounded, so
+ * that the host raises what the guest shall see; all else is the interpreter's. */
+static void require_unsigned(struct emitter *e, struct site *site, const struct ir *ir, bool w)
+{
+    struct x86 *x = &e->x;
+    bool d = is_double(ir);
+    uint64_t limit = d   ? w ? UINT64_C(0x43e0000000000000) : UINT64_C(0x41efffffffe00000)
+                       : w ? 0x5f000000
+                         : 0x4f800000; /* 2^63, 2^32 - 1, 2^63, 2^32 */
+    x86_constant(x, RCX, limit);
+    x86_form(x, X86_LOAD, d, false, RAX, fp(ir->rs1));
+    x86_form(x, X86_CMP, d, false, RAX, x86_register(RCX));
+    site_unless(e, site, X86_AE);
+}
+
+/* code: what to. What does not fit into a signed integer is the smallest one here, and the
+ * interpreter's. */
 void emit_fp_to_int(struct emitter *e, const struct ir *ir, unsigned code)
 {
     enum { RTZ = 1 };
     struct x86 *x = &e->x;
-    bool d = is_double(ir), w = code;
+    bool d = is_double(ir), is_unsigned = code >= TO_UNSIGNED_WORD;
+    bool w = code == TO_LONG || code == TO_UNSIGNED_LONG;
     if (ir->rm != RTZ && !rounds_to_nearest(e, ir))
         return;
     struct site *site = site_open(e, ir);
@@ -219,24 +270,29 @@ void emit_fp_to_int(struct emitter *e, const struct ir *ir, unsigned code)
         require_nearest(e, site, ir);
     if (!d)
         require_boxed(e, site, ir->rs1);
+    if (is_unsigned)
+        require_unsigned(e, site, ir, w);
     unsigned opcode = ir->rm == RTZ ? X86_CVTTSD2SI : X86_CVTSD2SI;
-    x86_form(x, for_format(opcode, d), w, false, RAX, fp(ir->rs1));
-    x86_form(x, X86_LOAD, w, false, RCX, x86_register(RAX));
-    x86_arithmetic(x, w, X86_GROUP_ADD, x86_register(RCX), -1);
-    site_unless(e, site, X86_O);
+    x86_form(x, for_format(opcode, d), w || is_unsigned, false, RAX, fp(ir->rs1));
+    if (!is_unsigned) {
+        x86_form(x, X86_LOAD, w, false, RCX, x86_register(RAX));
+        x86_arithmetic(x, w, X86_GROUP_ADD, x86_register(RCX), -1);
+        site_unless(e, site, X86_O);
+    }
     if (!w)
         x86_op(x, X86_MOVSXD, RAX, x86_register(RAX));
     emit_save(e, ir->rd, RAX);
     site_close(e, site);
 }
 
-enum { FROM_WORD, FROM_UNSIGNED_WORD, FROM_LONG };
+enum { FROM_WORD, FROM_UNSIGNED_WORD, FROM_LONG, FROM_UNSIGNED_LONG };
 
 /* code: what from */
 void emit_fp_from_int(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct x86 *x = &e->x;
-    bool d = is_double(ir), exact = d && code != FROM_LONG;
+    bool d = is_double(ir), w = code == FROM_LONG || code == FROM_UNSIGNED_LONG;
+    bool exact = d && !w;
     if (!exact && !rounds_to_nearest(e, ir))
         return;
     if (exact && (ir->rm == 5 || ir->rm == 6)) {
@@ -246,13 +302,17 @@ void emit_fp_from_int(struct emitter *e, const struct ir *ir, unsigned code)
     struct site *site = site_open(e, ir);
     require_fp(e, site, false);
     require_nearest(e, site, ir);
+    if (code == FROM_UNSIGNED_LONG) {
+        x86_arithmetic(x, true, X86_GROUP_CMP, guest(ir->rs1), 0);
+        site_unless(e, site, X86_L);
+    }
     require_fp(e, site, true);
     x86_form(x, 0x0f57, false, false, XMM0, x86_register(XMM0)); /* xorps: no false dependency */
     if (code == FROM_UNSIGNED_WORD) {
         x86_op32(x, X86_LOAD, RAX, guest(ir->rs1));
         x86_form(x, for_format(X86_CVTSI2SD, d), true, false, XMM0, x86_register(RAX));
     } else {
-        x86_form(x, for_format(X86_CVTSI2SD, d), code == FROM_LONG, false, XMM0, guest(ir->rs1));
+        x86_form(x, for_format(X86_CVTSI2SD, d), w, false, XMM0, guest(ir->rs1));
     }
     save_fp(e, d, ir->rd, XMM0);
     site_close(e, site);

@@ -237,9 +237,7 @@ static void divide(struct emitter *e, const struct ir *ir, unsigned code, bool w
     uint8_t *not_zero = x86_jump_short_if(x, X86_NE);
     x86_form(x, X86_LOAD, w, false, RDX, x86_register(RAX)); /* the remainder */
     x86_constant(x, RAX, UINT64_MAX);
-    x86_byte(x, 0xeb);
-    x86_byte(x, 0);
-    done = x->at - 1;
+    done = x86_jump_short(x);
     x86_here_short(x, not_zero);
     uint8_t *minus_one_done = NULL;
     if (!is_unsigned) {
@@ -247,9 +245,7 @@ static void divide(struct emitter *e, const struct ir *ir, unsigned code, bool w
         not_minus_one = x86_jump_short_if(x, X86_NE);
         x86_unary(x, w, X86_GROUP_NEG, x86_register(RAX));
         x86_op32(x, X86_XOR, RDX, x86_register(RDX));
-        x86_byte(x, 0xeb);
-        x86_byte(x, 0);
-        minus_one_done = x->at - 1;
+        minus_one_done = x86_jump_short(x);
         x86_here_short(x, not_minus_one);
         if (w)
             x86_byte(x, 0x48);
