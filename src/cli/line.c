@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CTRL(letter) ((letter)&0x1f)
+#define CTRL(letter) ((letter) & 0x1f)
 #define ESCAPE       0x1b
 #define DELETE       0x7f
 

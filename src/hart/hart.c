@@ -40,8 +40,10 @@ struct hart *hart_create(const struct hart_config *config)
     private->jump_mask = isa_extensions_test(&config->extensions, ISA_EXT_C) ? 0 : 2;
     private->single[1].op = private->single[2].op = CODE_END;
     private->timer_deadline = UINT64_MAX;
-    for (unsigned i = 0; i < TLB_CONTEXTS; i++)
-    private->tlbs[i].stale = true;
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
+        struct tlb *tlb = &private->tlbs[i];
+        tlb->stale = true;
+    }
     pthread_mutex_init(&private->fence_lock, NULL);
     private->domain = domain_join(config->memory, hart);
     if (config->loop) {

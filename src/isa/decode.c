@@ -3,18 +3,9 @@
 #include <assert.h>
 #include <string.h>
 
-#define ONE(a)                                                                                     \
-    {                                                                                              \
-        ISA_EXT_##a, ISA_EXT_##a, true                                                             \
-    }
-#define EITHER(a, b)                                                                               \
-    {                                                                                              \
-        ISA_EXT_##a, ISA_EXT_##b, false                                                            \
-    }
-#define BOTH(a, b)                                                                                 \
-    {                                                                                              \
-        ISA_EXT_##a, ISA_EXT_##b, true                                                             \
-    }
+#define ONE(a)       {ISA_EXT_##a, ISA_EXT_##a, true}
+#define EITHER(a, b) {ISA_EXT_##a, ISA_EXT_##b, false}
+#define BOTH(a, b)   {ISA_EXT_##a, ISA_EXT_##b, true}
 
 /* The instructions with their operands filled in by build_instructions(). */
 static struct isa_instruction instructions[INSN_COUNT] = {

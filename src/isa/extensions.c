@@ -8,18 +8,12 @@
 #include <string.h>
 #include <strings.h>
 
-#define ONE(a)                                                                                     \
-    {                                                                                              \
-        ISA_EXT_##a, ISA_EXT_##a, true                                                             \
-    }
-#define BOTH(a, b)                                                                                 \
-    {                                                                                              \
-        ISA_EXT_##a, ISA_EXT_##b, true                                                             \
-    }
+#define ONE(a)     {ISA_EXT_##a, ISA_EXT_##a, true}
+#define BOTH(a, b) {ISA_EXT_##a, ISA_EXT_##b, true}
 
 static const struct isa_extension_info extensions[ISA_EXT_COUNT] = {
-#define EXTENSION(id, name, requires, listed, by_default, description)                             \
-    {name, description, requires, listed, by_default},
+#define EXTENSION(id, name, needs, listed, by_default, description)                                \
+    {name, description, needs, listed, by_default},
 #include "isa/extensions.def"
 };
 
@@ -54,8 +48,8 @@ void isa_extensions_set(struct isa_extensions *set, enum isa_extension e)
     if (isa_extensions_test(set, e))
         return;
     set->words[e / 64] |= UINT64_C(1) << (e % 64);
-    isa_extensions_set(set, extensions[e].requires.first);
-    isa_extensions_set(set, extensions[e].requires.second);
+    isa_extensions_set(set, extensions[e].needs.first);
+    isa_extensions_set(set, extensions[e].needs.second);
 }
 
 void isa_extensions_clear(struct isa_extensions *set, enum isa_extension e)
@@ -64,7 +58,7 @@ void isa_extensions_clear(struct isa_extensions *set, enum isa_extension e)
         return;
     set->words[e / 64] &= ~(UINT64_C(1) << (e % 64));
     for (unsigned i = 0; i < ISA_EXT_COUNT; i++)
-        if (extensions[i].requires.first == e || extensions[i].requires.second == e)
+        if (extensions[i].needs.first == e || extensions[i].needs.second == e)
             isa_extensions_clear(set, i);
 }
 

@@ -23,12 +23,12 @@ struct error;
 /* --- Extensions --- */
 
 enum isa_extension {
-#define EXTENSION(id, name, requires, listed, by_default, description) ISA_EXT_##id,
+#define EXTENSION(id, name, needs, listed, by_default, description) ISA_EXT_##id,
 #include "isa/extensions.def"
     ISA_EXT_COUNT
 };
 
-/* A set of extensions that is closed: whatever a member requires is a member too. */
+/* A set of extensions that is closed: whatever a member needs is a member too. */
 struct isa_extensions {
     uint64_t words[2];
 };
@@ -40,10 +40,10 @@ static inline bool isa_extensions_test(const struct isa_extensions *set, enum is
     return set->words[e / 64] >> (e % 64) & 1;
 }
 
-/* Adds an extension and what it requires: D brings F and Zicsr. */
+/* Adds an extension and what it needs: D brings F and Zicsr. */
 void isa_extensions_set(struct isa_extensions *set, enum isa_extension e);
 
-/* Removes an extension and what requires it: without F there is no D, Zfh or Zfhmin. */
+/* Removes an extension and what needs it: without F there is no D, Zfh or Zfhmin. */
 void isa_extensions_clear(struct isa_extensions *set, enum isa_extension e);
 
 /* What a hart has when the user asks for nothing else. */
@@ -81,7 +81,7 @@ bool isa_requirement_met(struct isa_requirement r, const struct isa_extensions *
 struct isa_extension_info {
     const char *name;        /* as in the ISA string */
     const char *description; /* one line, for help texts */
-    struct isa_requirement requires;
+    struct isa_requirement needs;
     bool listed; /* appears in riscv,isa */
     bool by_default;
 };

@@ -47,10 +47,7 @@ static void assert_decodes(uint32_t bits, const struct isa_extensions *on, struc
     assert_int_equal(insn.imm, expected.imm);
 }
 
-#define ILLEGAL(n)                                                                                 \
-    {                                                                                              \
-        .op = INSN_illegal, .length = n                                                            \
-    }
+#define ILLEGAL(n) {.op = INSN_illegal, .length = n}
 
 /* Each row by hand from the manual, so that a slip in a table cannot confirm itself. */
 static void decodes_each_format(void **state)

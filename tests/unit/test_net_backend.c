@@ -44,7 +44,7 @@ struct guest {
         struct net_header header;
         size_t size;
         uint8_t bytes[NET_FRAME_MAX];
-    } * frames;
+    } *frames;
     unsigned count, taken;
     uint8_t gateway_mac[6];
 };
@@ -638,7 +638,7 @@ static void test_checksum(void **state)
     uint8_t odd[] = {0x12, 0x34, 0, 0, 0x56};
     header = (struct net_header){.csum_start = 0, .csum_offset = 2};
     net_complete_checksum(&header, odd, sizeof(odd));
-    assert_int_equal(get16(odd + 2), (uint16_t) ~(0x1234 + 0x5600));
+    assert_int_equal(get16(odd + 2), (uint16_t)~(0x1234 + 0x5600));
     uint8_t full[] = {0xff, 0xff, 0, 0};
     net_complete_checksum(&header, full, sizeof(full));
     assert_int_equal(get16(full + 2), 0xffff);

@@ -197,7 +197,7 @@ static void expect_answer(struct bench *bench, unsigned queue, uint32_t expected
     memory_dma_read(bench->memory, DRIVER_BUFFERS + 200, bytes, 2);
     memory_dma_read(bench->memory, DRIVER_BUFFERS + 300, bytes + 2, 2);
     for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(bytes[i], (uint8_t) ~("abcd"[i]));
+        assert_int_equal(bytes[i], (uint8_t)~("abcd"[i]));
 }
 
 static void test_request(void **state)
@@ -295,7 +295,7 @@ static void test_across_regions(void **state)
     assert_true(driver_take(&bench->driver, 0, &head, &size));
     assert_int_equal(size, 4);
     memory_dma_read(bench->memory, edge - 0x1001, bytes, 4);
-    assert_int_equal(bytes[3], (uint8_t) ~'z');
+    assert_int_equal(bytes[3], (uint8_t)~'z');
 }
 
 /* What a driver must not do; each breaks the device until its reset, and nothing else. */
