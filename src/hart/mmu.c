@@ -893,6 +893,7 @@ bool hart_memory_read(struct hart *hart, uint64_t va, void *buffer, size_t size,
 bool hart_memory_write(struct hart *hart, uint64_t va, const void *buffer, size_t size,
                        int privilege)
 {
-    hart_fence_i(hart); /* what is written may be code */
-    return debug_copy(hart, va, (uint8_t *)buffer, size, privilege, true);
+    bool written = debug_copy(hart, va, (uint8_t *)buffer, size, privilege, true);
+    hart_fence_i(hart); /* what was written may be code */
+    return written;
 }

@@ -17,6 +17,7 @@
 #include "base/base.h"
 #include "hart/hart.h"
 #include "isa/isa.h"
+#include "jit/jit.h"
 #include "memory/memory.h"
 
 #define RAM         UINT64_C(0x80000000)
@@ -33,7 +34,12 @@ struct guest {
     struct hart *hart; /* harts[0] */
     uint64_t at;       /* where the next instruction is assembled */
     uint64_t device;
+    struct jit *jit; /* NULL: its harts are interpreted */
+    struct jit_hart *jit_harts[GUEST_HARTS];
 };
+
+/* Whether guests that are made from now on run on the engine that translates. */
+static bool guest_translates;
 
 static uint64_t guest_device_read(void *opaque, uint64_t offset, unsigned size)
 {
@@ -48,6 +54,23 @@ static void guest_device_write(void *opaque, uint64_t offset, uint64_t value, un
             hart_request(guest->harts[i], ATTENTION_STOP);
     else
         guest->device = value;
+}
+
+static void guest_code_written(void *opaque, uint64_t gpa, uint64_t size)
+{
+    jit_code_written(opaque, gpa, size);
+}
+
+static inline void guest_translate(struct guest *guest)
+{
+    struct error err;
+    guest->jit = jit_create(&err);
+    assert_non_null(guest->jit);
+    for (unsigned i = 0; i < guest->count; i++)
+        guest->jit_harts[i] = jit_attach(guest->jit, guest->harts[i]);
+    const struct memory_listener listener = {.code_written = guest_code_written,
+                                             .opaque = guest->jit};
+    memory_set_listener(guest->memory, &listener);
 }
 
 /* A guest with `count` harts. cpu: changes to the default extensions, as in --cpu, or NULL. */
@@ -75,10 +98,24 @@ static inline void guest_init(struct guest *guest, unsigned count, const char *c
         hart_reset(guest->harts[i], RAM);
     }
     guest->hart = guest->harts[0];
+    if (guest_translates)
+        guest_translate(guest);
+}
+
+/* Executes instructions until the hart is asked to stop. */
+static inline void guest_run(struct hart *hart)
+{
+    if (hart->engine)
+        jit_run(hart->engine);
+    else
+        hart_interpret(hart);
 }
 
 static inline void guest_finish(struct guest *guest)
 {
+    for (unsigned i = 0; i < guest->count; i++)
+        jit_detach(guest->jit_harts[i]);
+    jit_destroy(guest->jit);
     for (unsigned i = 0; i < guest->count; i++)
         hart_destroy(guest->harts[i]);
     memory_destroy(guest->memory);

@@ -17,7 +17,7 @@ static void start(const char *cpu)
 static void run_from(uint64_t pc)
 {
     guest.hart->pc = pc;
-    hart_interpret(guest.hart);
+    guest_run(guest.hart);
 }
 
 static uint32_t bits_of(struct insn insn)
@@ -304,7 +304,7 @@ static void execution_is_traced(void **state)
     INSN(&guest, ecall);
     guest.at = HANDLER;
     INSN(&guest, sd, .rs1 = 31);
-    hart_interpret(guest.hart);
+    guest_run(guest.hart);
     trace_finish();
     assert_int_equal(guest.hart->x[10], 43);
 
@@ -343,5 +343,9 @@ int main(void)
         cmocka_unit_test(every_instruction_executes),
         cmocka_unit_test(execution_is_traced),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("interpreted", tests, NULL, NULL);
+    guest_translates = jit_available();
+    if (guest_translates)
+        failed += cmocka_run_group_tests_name("translated", tests, NULL, NULL);
+    return failed;
 }

@@ -13,7 +13,7 @@ static pthread_t threads[GUEST_HARTS];
 
 static void *interpret(void *opaque)
 {
-    hart_interpret(opaque);
+    guest_run(opaque);
     return NULL;
 }
 
@@ -311,7 +311,7 @@ static void reservations_end(void **state)
         INSN(&guest, sd, .rs1 = 31);
         hart_fence_i(hart);
         hart->pc = CODE;
-        hart_interpret(hart);
+        guest_run(hart);
         if (hart->x[7] != !cases[i].succeeds ||
             guest_load(&guest, SHARED) != (cases[i].succeeds ? 5u : 0u))
             fail_msg("%s", cases[i].what);
@@ -356,5 +356,9 @@ int main(void)
         cmocka_unit_test(reservations_end),
         cmocka_unit_test(amos_are_atomic),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("interpreted", tests, NULL, NULL);
+    guest_translates = jit_available();
+    if (guest_translates)
+        failed += cmocka_run_group_tests_name("translated", tests, NULL, NULL);
+    return failed;
 }

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "hart_guest.h"
-#include "jit/jit.h"
 
 enum {
     LENGTH = 300,   /* instructions of a program */
@@ -24,8 +23,6 @@ enum {
 /* What one engine did. */
 struct run {
     struct guest guest;
-    struct jit *jit; /* NULL: interpreted */
-    struct jit_hart *jit_hart;
     uint64_t traps, trap_count;
 };
 
@@ -71,30 +68,16 @@ static void sbi(void *opaque, struct hart *hart)
     hart_request(hart, ATTENTION_STOP);
 }
 
-static void code_written(void *opaque, uint64_t gpa, uint64_t size)
-{
-    jit_code_written(opaque, gpa, size);
-}
-
 static void run_init(struct run *run, bool translated)
 {
     const struct hart_hooks hooks = {.opaque = run, .sbi = sbi, .unhandled = unhandled};
-    struct error err;
     *run = (struct run){0};
+    guest_translates = translated;
     guest_init(&run->guest, 1, "max", &hooks);
-    if (translated) {
-        run->jit = jit_create(&err);
-        assert_non_null(run->jit);
-        run->jit_hart = jit_attach(run->jit, run->guest.hart);
-        const struct memory_listener listener = {.code_written = code_written, .opaque = run->jit};
-        memory_set_listener(run->guest.memory, &listener);
-    }
 }
 
 static void run_finish(struct run *run)
 {
-    jit_detach(run->jit_hart);
-    jit_destroy(run->jit);
     guest_finish(&run->guest);
 }
 
@@ -317,10 +300,7 @@ static uint64_t random_program(struct run *run)
 
 static void execute(struct run *run)
 {
-    if (run->jit)
-        jit_run(run->jit_hart);
-    else
-        hart_interpret(run->guest.hart);
+    guest_run(run->guest.hart);
 }
 
 static void compare(struct run *a, struct run *b)
