@@ -66,7 +66,8 @@ void engine_forget_stores(struct hart *hart);
  * number. OTHER: leave it to the interpreter. STORAGE: a field of struct hart, of which reading and
  * writing has no effect elsewhere; what is written is and-ed with mask. SSTATUS: the bits `mask` of
  * hart->mstatus, and SD above them, set while FS is dirty; its SIE may be cleared, and set if no
- * interrupt is both in mie and in mip or, 32 bits up, on a line.
+ * interrupt is both in mie and in mip or, 32 bits up, on a line. While CSRs are traced all are
+ * OTHER: what is translated stays as it is, so tracing begins before harts run.
  */
 enum engine_csr { ENGINE_CSR_OTHER, ENGINE_CSR_STORAGE, ENGINE_CSR_SSTATUS };
 

@@ -55,9 +55,12 @@ static uint64_t fence_post(struct hart *hart, const struct hart_fence *fence)
 {
     struct hart_private *private = hart->private;
     pthread_mutex_lock(&private->fence_lock);
-    if (fence && private->fence_count < FENCE_QUEUE)
-    private->fences[private->fence_count++] = *fence;
-    else private->fence_everything = true;
+    bool room = private->fence_count < FENCE_QUEUE;
+    if (fence && room) {
+        struct hart_fence *queued = &private->fences[private->fence_count++];
+        *queued = *fence;
+    }
+    private->fence_everything |= !fence || !room;
     uint64_t number = ++private->fences_posted;
     pthread_mutex_unlock(&private->fence_lock);
     atomic_fetch_or(&hart->attention, ATTENTION_FENCE);

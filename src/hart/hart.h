@@ -80,10 +80,10 @@ struct tlb_entry {
 /*
  * Where an engine that translates has the code for a virtual address: an entry that matches may be
  * jumped to, with no other check. It goes with the translation of its page and with fence.i.
- * TLB_NO_JUMP, an odd address, matches nothing.
+ * Nothing matches an empty one, whose pc has its place elsewhere: 0, and 2 in the place of 0. (What
+ * is compared may be odd.)
  */
-#define TLB_JUMPS   4096
-#define TLB_NO_JUMP UINT64_MAX
+#define TLB_JUMPS 4096
 
 struct tlb_jump {
     uint64_t pc;

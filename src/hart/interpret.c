@@ -872,7 +872,10 @@ void engine_prepare(const struct hart *hart, struct engine_insn *insn, uint32_t 
 static bool execute_single(struct hart *hart)
 {
     unsigned op = hart->private->single[0].op;
-    return execute(hart, op == INSN_lr_w || op == INSN_lr_d ? MODE_RESERVED : MODE_ONE);
+    if (op != INSN_lr_w && op != INSN_lr_d)
+        return execute(hart, MODE_ONE);
+    execute(hart, MODE_RESERVED); /* goes on, to wherever */
+    return false;
 }
 
 bool engine_execute(struct hart *hart, const struct engine_insn *insn)

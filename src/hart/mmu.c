@@ -38,9 +38,9 @@ static const uint8_t page_fault[] = {TRAP_LOAD_PAGE, TRAP_STORE_PAGE, TRAP_FETCH
 static const uint8_t access_fault[] = {TRAP_LOAD_ACCESS, TRAP_STORE_ACCESS, TRAP_FETCH_ACCESS};
 static const uint8_t misaligned[] = {TRAP_LOAD_MISALIGNED, TRAP_STORE_MISALIGNED};
 
-/* --- Sets of numbers: a place has one of them, or several, which then all seem to be there
- * --------
- */
+/* --- Sets of numbers -------------------------------------------------------------------------- */
+
+/* A place has one number, or several, which then all seem to be there. */
 
 #define SET_SEVERAL UINT64_MAX
 
@@ -64,10 +64,15 @@ static void set_add(struct tlb_set *set, uint64_t number)
 
 /* --- Contexts -------------------------------------------------------------------------------- */
 
+static void jump_clear(struct tlb *tlb, unsigned i)
+{
+    tlb->jumps[i].pc = i == 0 ? 2 : 0;
+}
+
 static void jumps_clear(struct tlb *tlb, uint64_t generation)
 {
     for (unsigned i = 0; i < tlb->jump_count; i++)
-        tlb->jumps[tlb->jumped[i]].pc = TLB_NO_JUMP;
+        jump_clear(tlb, tlb->jumped[i]);
     tlb->jump_count = 0;
     tlb->jumps_local = false;
     memset(&tlb->jumps_into, 0, sizeof(tlb->jumps_into));
@@ -115,9 +120,8 @@ static void entries_clear(struct hart_private *private, struct tlb *tlb, unsigne
 
 static void tlb_clear(struct hart_private *private, struct tlb *tlb)
 {
-    if (!tlb->used) /* jumps_clear knows what was set; what is 0 would match address 0 */
-        for (unsigned i = 0; i < TLB_JUMPS; i++)
-            tlb->jumps[i].pc = TLB_NO_JUMP;
+    if (!tlb->used)
+        jump_clear(tlb, 0);
     entries_clear(private, tlb, TLB_ENTRIES_MIN);
     tables_clear(tlb);
     jumps_clear(tlb, private->jumps_generation);
@@ -252,9 +256,9 @@ void mmu_flush(struct hart *hart)
 static void jumps_drop(struct tlb *tlb, uint64_t first, uint64_t last)
 {
     for (unsigned i = 0; i < tlb->jump_count; i++) {
-        struct tlb_jump *jump = &tlb->jumps[tlb->jumped[i]];
-        if (jump->pc >= first && jump->pc <= last)
-            jump->pc = TLB_NO_JUMP;
+        uint64_t pc = tlb->jumps[tlb->jumped[i]].pc;
+        if (pc >= first && pc <= last)
+            jump_clear(tlb, tlb->jumped[i]);
     }
 }
 
@@ -336,7 +340,7 @@ void hart_sfence(struct hart *hart, uint64_t va, uint64_t size, uint64_t asid)
         else if (whole)
             tlb->stale = true;
         else if (size)
-            tlb_drop(tlb, first, va + size - 1);
+            tlb_drop(tlb, first, (va + size - 1) | ~PAGE_MASK);
     }
     if (whole)
         mmu_context_changed(hart);
@@ -370,6 +374,7 @@ struct walk {
 static uint8_t *ram_host(struct hart *hart, uint64_t gpa)
 {
     size_t size = 1;
+    memory_allow_stores(hart->memory, gpa, true);
     return memory_dma_begin(hart->memory, gpa, &size, true);
 }
 

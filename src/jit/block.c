@@ -11,8 +11,7 @@ enum {
 
 static bool is_same_page(uint64_t a, uint64_t b)
 {
-    return (a ^ b) < MEMORY_PAGE_SIZE &&
-           (a & ~(uint64_t)PAGE_OFFSET) == (b & ~(uint64_t)PAGE_OFFSET);
+    return (a ^ b) < MEMORY_PAGE_SIZE;
 }
 
 /* The bits of the instruction at `offset`; false if it lies across the end of the page. */
@@ -37,15 +36,38 @@ static bool is_sc(unsigned op)
     return op == INSN_sc_w || op == INSN_sc_d;
 }
 
+/* Whether what begins at pc may be the rest of a sequence to which the architecture promises
+ * success: it comes to an SC, by few instructions that only compute with registers. */
+static bool leads_to_sc(const uint8_t *page, uint64_t pc, const struct isa_extensions *extensions)
+{
+    uint64_t at = pc;
+    for (unsigned i = 0; i < LR_SC_LENGTH; i++) {
+        struct insn insn;
+        uint32_t bits;
+        if (!is_same_page(at, pc) || !read_bits(page, at & PAGE_OFFSET, &bits))
+            return true; /* who knows */
+        if (!isa_decode(bits, extensions, &insn))
+            return false;
+        if (is_sc(insn.op))
+            return true;
+        if (isa_instruction(insn.op)->flags & ~(uint32_t)ISA_BRANCH)
+            return false;
+        at += insn.length;
+    }
+    return false;
+}
+
 /*
  * The address of the SC that belongs to the LR at pc, if what lies in between only computes with
- * registers and can neither be entered from within nor replace the address; 0 for all others. With
- * that, SC is a compare-and-swap of what was loaded, and need not look at a reservation.
+ * registers and can neither be entered from within nor replace the address, and if no other SC may
+ * be meant; 0 for all others. With that, SC is a compare-and-swap of what was loaded, and need not
+ * look at a reservation.
  */
 static uint64_t matching_sc(const uint8_t *page, uint64_t pc, const struct insn *lr,
                             const struct isa_extensions *extensions)
 {
-    uint64_t entered = 0; /* the nearest target of a branch forward */
+    uint64_t targets[LR_SC_LENGTH]; /* of branches forward */
+    unsigned count = 0;
     uint64_t at = pc + lr->length;
     if (lr->rd == lr->rs1)
         return 0;
@@ -54,16 +76,19 @@ static uint64_t matching_sc(const uint8_t *page, uint64_t pc, const struct insn 
         uint32_t bits;
         if (!read_bits(page, at & PAGE_OFFSET, &bits) || !isa_decode(bits, extensions, &insn))
             return 0;
-        if (is_sc(insn.op))
-            return insn.rs1 == lr->rs1 && isa_access_bytes(insn.op) == isa_access_bytes(lr->op) &&
-                           !(entered && entered <= at)
-                       ? at
-                       : 0;
+        if (is_sc(insn.op)) {
+            bool same =
+                insn.rs1 == lr->rs1 && isa_access_bytes(insn.op) == isa_access_bytes(lr->op);
+            for (unsigned j = 0; j < count && same; j++)
+                same = targets[j] > at && is_same_page(targets[j], pc) &&
+                       !leads_to_sc(page, targets[j], extensions);
+            return same ? at : 0;
+        }
         const struct isa_instruction *info = isa_instruction(insn.op);
         if (info->flags & ISA_BRANCH) {
             uint64_t target = at + (uint64_t)(int64_t)insn.imm;
-            if (target > pc && (!entered || target < entered))
-                entered = target;
+            if (target > pc)
+                targets[count++] = target;
         } else if (info->flags || insn.rd == lr->rs1) {
             return 0;
         }

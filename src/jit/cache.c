@@ -86,14 +86,15 @@ static bool has_room(const struct jit_region *region)
 
 /* --- Blocks ----------------------------------------------------------------------------------- */
 
-static struct jit_block **block_bucket(struct jit *jit, uint64_t pc)
+/* The page counts too: many pages may be executed at the same address. */
+static struct jit_block **block_bucket(struct jit *jit, const struct jit_page *page, uint64_t pc)
 {
-    return &jit->blocks[(pc >> 1 ^ pc >> 15) % BLOCK_BUCKETS];
+    return &jit->blocks[(pc >> 1 ^ pc >> 15 ^ page->id * 0x9e37) % BLOCK_BUCKETS];
 }
 
 static void block_forget(struct jit *jit, struct jit_block *block)
 {
-    struct jit_block **link = block_bucket(jit, block->pc);
+    struct jit_block **link = block_bucket(jit, block->page, block->pc);
     while (*link != block)
         link = &(*link)->next;
     *link = block->next;
@@ -122,7 +123,7 @@ static struct jit_block *block_translate(struct jit *jit, struct hart *hart, str
 
     struct jit_region *region = &jit->regions[jit->current];
     struct jit_block *block = xmalloc(sizeof(*block));
-    struct jit_block **bucket = block_bucket(jit, pc);
+    struct jit_block **bucket = block_bucket(jit, page, pc);
     uint8_t *start = region->at;
     *block = (struct jit_block){
         .pc = pc,
@@ -140,7 +141,7 @@ static struct jit_block *block_translate(struct jit *jit, struct hart *hart, str
 
 static struct jit_block *block_find(struct jit *jit, const struct jit_page *page, uint64_t pc)
 {
-    struct jit_block *block = *block_bucket(jit, pc);
+    struct jit_block *block = *block_bucket(jit, page, pc);
     while (block && (block->pc != pc || block->page != page))
         block = block->next;
     return block;
@@ -191,7 +192,7 @@ static struct jit_page *page_create(struct jit *jit, struct hart *hart, const ui
     page->id = ++jit->page_ids;
     page->gpa = gpa_of(hart->memory, host);
     page->blocks = NULL;
-    if (!memory_mark_code(hart->memory, page->gpa))
+    if (jit->clearing || !memory_mark_code(hart->memory, page->gpa))
         cache_suspect(jit, page->gpa, 1);
     source_copy(page->source, host);
     *bucket = page;
@@ -220,14 +221,34 @@ static struct jit_page **page_find(struct jit *jit, const uint8_t *host)
 
 /* --- Code that changes ------------------------------------------------------------------------ */
 
+static int compare_gpas(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* A guest that executes no fence.i lists its pages again and again: once is enough. */
+static void suspects_make_room(struct jit *jit)
+{
+    size_t left = 0;
+    if (jit->suspect_count)
+        qsort(jit->suspects, jit->suspect_count, sizeof(*jit->suspects), compare_gpas);
+    for (size_t i = 0; i < jit->suspect_count; i++)
+        if (i == 0 || jit->suspects[i] != jit->suspects[i - 1])
+            jit->suspects[left++] = jit->suspects[i];
+    jit->suspect_count = left;
+    if (left < jit->suspect_room / 2)
+        return;
+    jit->suspect_room = 2 * left + 64;
+    jit->suspects = xrealloc(jit->suspects, jit->suspect_room * sizeof(*jit->suspects));
+}
+
 void cache_suspect(struct jit *jit, uint64_t gpa, uint64_t size)
 {
     pthread_mutex_lock(&jit->suspects_lock);
     for (uint64_t at = 0; at < size; at += MEMORY_PAGE_SIZE) {
-        if (jit->suspect_count == jit->suspect_room) {
-            jit->suspect_room = jit->suspect_room ? 2 * jit->suspect_room : 64;
-            jit->suspects = xrealloc(jit->suspects, jit->suspect_room * sizeof(*jit->suspects));
-        }
+        if (jit->suspect_count == jit->suspect_room)
+            suspects_make_room(jit);
         jit->suspects[jit->suspect_count++] = gpa + at;
     }
     pthread_mutex_unlock(&jit->suspects_lock);
@@ -269,6 +290,7 @@ void cache_fenced(struct jit *jit, struct jit_hart *self)
     enum { MANY = 8, FENCES = 64 };
     struct memory *memory = self->hart->memory;
     bool rom = false;
+    memory_wait_reports(memory);
     pthread_mutex_lock(&jit->lock);
     pthread_mutex_lock(&jit->suspects_lock);
     size_t left = 0;
@@ -368,6 +390,8 @@ enum cache_result cache_find(struct jit *jit, struct hart *hart, const uint8_t *
         *code = block->code;
         if (link)
             link_to(jit, link, block);
+    } else if (!page->blocks) {
+        page_forget(jit, page_find(jit, host)); /* only blocks take it away again */
     }
     pthread_mutex_unlock(&jit->lock);
     return result;

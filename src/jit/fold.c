@@ -3,8 +3,6 @@
  * is translated. Moves are recognised in the forms that assemblers write, and instructions that
  * only write x0 go away.
  */
-#include <string.h>
-
 #include "jit/ir.h"
 
 struct known {

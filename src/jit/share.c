@@ -7,8 +7,6 @@
  * or PMP entry that is writable only is reserved). A store must have been translated as one: it
  * makes the page dirty, which must not happen if it is not executed.
  */
-#include <string.h>
-
 #include "jit/ir.h"
 
 enum { REACH = 512 }; /* bytes: the more, the more often a range crosses a page */
@@ -52,7 +50,7 @@ static struct group *group_find(struct sharing *sharing, uint32_t root, bool sto
             first = group->first;
         if (last < group->last)
             last = group->last;
-        if (last - first < REACH) {
+        if ((uint64_t)last - (uint64_t)first < REACH) { /* constants may be far apart */
             group->first = first;
             group->last = last;
             return group;

@@ -1,4 +1,5 @@
 /* Access to RAM by everything that is not a hart, and what translated code must learn of it. */
+#include <sched.h>
 #include <string.h>
 
 #include "memory/internal.h"
@@ -15,15 +16,8 @@ static bool clear_code(const struct block *block, uint64_t gpa)
            atomic_fetch_and(flags, (uint8_t)~PAGE_CODE) & PAGE_CODE;
 }
 
-/*
- * The fence pairs with that of memory_mark_code: either the engine's reading of the page, after it
- * marked it, sees the new bytes, or the mark is seen here.
- */
-void block_written(struct memory *memory, struct block *block, uint64_t gpa, uint64_t size)
+static void report(struct memory *memory, struct block *block, uint64_t gpa, uint64_t size)
 {
-    if (!size)
-        return;
-    atomic_thread_fence(memory_order_seq_cst);
     uint64_t page = align_down(gpa, MEMORY_PAGE_SIZE), last = gpa + size - 1, run = 0;
     for (;;) {
         bool inside = page <= last && page - block->ram.base < block->ram.size;
@@ -38,6 +32,26 @@ void block_written(struct memory *memory, struct block *block, uint64_t gpa, uin
             return;
         page += MEMORY_PAGE_SIZE;
     }
+}
+
+/*
+ * The fence pairs with that of memory_mark_code: either the engine's reading of the page, after it
+ * marked it, sees the new bytes, or the mark is seen here.
+ */
+void block_written(struct memory *memory, struct block *block, uint64_t gpa, uint64_t size)
+{
+    if (!size)
+        return;
+    atomic_fetch_add(&memory->reporting, 1);
+    atomic_thread_fence(memory_order_seq_cst);
+    report(memory, block, gpa, size);
+    atomic_fetch_sub(&memory->reporting, 1);
+}
+
+void memory_wait_reports(struct memory *memory)
+{
+    while (atomic_load(&memory->reporting))
+        sched_yield();
 }
 
 bool memory_mark_code(struct memory *memory, uint64_t gpa)
@@ -65,8 +79,10 @@ bool memory_allow_stores(struct memory *memory, uint64_t gpa, bool needed)
         return true;
     if ((now & PAGE_CODE) && !needed)
         return false;
+    atomic_fetch_add(&memory->reporting, 1);
     if (atomic_fetch_or(flags, PAGE_STORED) & PAGE_CODE)
-        block_written(memory, block, gpa, 1);
+        report(memory, block, gpa, 1);
+    atomic_fetch_sub(&memory->reporting, 1);
     return true;
 }
 

@@ -76,6 +76,8 @@ struct memory {
     pthread_mutex_t remove_lock;
     pthread_cond_t region_left;
 
+    _Atomic unsigned reporting; /* who has found a mark of code gone, and has not told it yet */
+
     struct watch *watches; /* before harts run */
     size_t watch_count;
     struct window *background; /* before harts run */

@@ -122,7 +122,8 @@ void memory_dma_end(struct memory *memory, uint64_t gpa, size_t size, bool write
  * cached are no longer right: [gpa, gpa + size) was remapped, or written past the harts. One
  * listener per engine; the machine installs it. Registers that come and go are not reported: nobody
  * keeps more of them than "not RAM". `remapped` may wait for other harts; `code_written` may not,
- * as DMA goes on under the locks of devices. Neither may map or unmap.
+ * as DMA goes on under the locks of devices; it is also called by harts. Neither may map or
+ * unmap.
  */
 struct memory_listener {
     void (*remapped)(void *opaque, uint64_t gpa, uint64_t size);
@@ -147,6 +148,9 @@ bool memory_mark_code(struct memory *memory, uint64_t gpa);
  * in the page; with `needed` it may all the same. Any thread.
  */
 bool memory_allow_stores(struct memory *memory, uint64_t gpa, bool needed);
+
+/* Returns when code_written has been called for all marks that were taken away so far. */
+void memory_wait_reports(struct memory *memory);
 
 /* No hart has a fast path for stores to the page, or each of them loses it before the engine that
  * calls this marks the page again. */

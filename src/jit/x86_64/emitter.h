@@ -20,7 +20,8 @@
 #define HART(field) ((int32_t)offsetof(struct hart, field) - HART_BIAS)
 
 #define FRAME_MXCSR    8
-#define FRAME_MXCSR0   12 /* the one that translated code runs with */
+#define FRAME_MXCSR0   12   /* the one that translated code runs with */
+#define MXCSR_FLAGS    0x3d /* its sticky flags, all but the denormal operand */
 #define FRAME_SHARE(n) (16 + 8 * ((n) - 1))
 #define FRAME_SIZE     (FRAME_SHARE(IR_SHARES + 1) + 8)
 
@@ -142,6 +143,8 @@ void emit_alone(struct emitter *e, const struct alone *alone);
 /* Illegal while mstatus.FS is off: then the interpreter traps. An instruction that writes an f
  * register makes FS dirty. */
 void require_fp(struct emitter *e, struct site *site, bool writes);
+/* rax = the host address of rs1, which may be stored to; `aligned` bits of it must be 0. */
+void emit_address(struct emitter *e, const struct ir *ir, struct site *site, int32_t aligned);
 /* integer.c */
 extern emit_function emit_nothing, emit_constant, emit_move, emit_alu, emit_alu_imm, emit_alu_word,
     emit_alu_imm_word, emit_shift, emit_shift_word, emit_shift_imm, emit_shift_imm_word, emit_less,
@@ -152,8 +155,6 @@ extern emit_function emit_nothing, emit_constant, emit_move, emit_alu, emit_alu_
 extern emit_function emit_fp_operation, emit_fp_fused, emit_fp_sign, emit_fp_compare,
     emit_fp_min_max, emit_fp_to_int, emit_fp_from_int, emit_fp_convert, emit_fp_to_bits,
     emit_fp_from_bits;
-/* rax = the host address of the byte at rs1, which may be stored to */
-void emit_block_address(struct emitter *e, const struct ir *ir, struct site *site);
 /* system.c */
 extern emit_function emit_csr, emit_cbo_zero;
 /* control.c */

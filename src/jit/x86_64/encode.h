@@ -25,8 +25,8 @@ enum x86_reg {
 };
 /* clang-format on */
 
-/* Code is written at `at`, below `end`; where it will run does not matter, as all of it is
- * position-independent. The caller sees to it that there is room. */
+/* Code is written at `at`; where it will run does not matter, as all of it is position-independent.
+ * The caller sees to it that there is room. */
 struct x86 {
     uint8_t *at;
 };
@@ -83,7 +83,6 @@ enum x86_opcode {
     X86_MOVZX_16 = 0x0fb7,
     X86_MOVSX_8 = 0x0fbe,
     X86_MOVSX_16 = 0x0fbf,
-    X86_BT = 0x0fa3,
     X86_CMOVE = 0x0f44,
     X86_CMOVNE = 0x0f45,
     X86_CMOVL = 0x0f4c,
@@ -103,11 +102,8 @@ enum x86_opcode {
     X86_SQRTSD = 0xf20f51,
     X86_MINSD = 0xf20f5d,
     X86_MAXSD = 0xf20f5f,
-    X86_ADDSS = 0xf30f58,
     X86_MULSS = 0xf30f59,
-    X86_SUBSS = 0xf30f5c,
     X86_DIVSS = 0xf30f5e,
-    X86_SQRTSS = 0xf30f51,
     X86_UCOMISD = 0x660f2e,
     X86_UCOMISS = 0x0f2e,
     X86_COMISD = 0x660f2f,
@@ -117,14 +113,11 @@ enum x86_opcode {
     X86_LZCNT = 0xf30fbd,
     X86_MOVUPS_STORE = 0x0f11,
     X86_CVTSI2SD = 0xf20f2a,
-    X86_CVTSI2SS = 0xf30f2a,
     X86_CVTTSD2SI = 0xf20f2c,
     X86_CVTSD2SI = 0xf20f2d,
-    X86_CVTTSS2SI = 0xf30f2c,
     X86_CVTSD2SS = 0xf20f5a,
     X86_CVTSS2SD = 0xf30f5a,
     X86_MOVQ_TO_XMM = 0x660f6e,
-    X86_MOVQ_FROM_XMM = 0x660f7e,
 };
 
 /* /digit of the groups 81 (arithmetic), C1 (shifts) and F7. */
@@ -154,13 +147,11 @@ enum x86_condition {
     X86_AE = 3,
     X86_E = 4,
     X86_NE = 5,
-    X86_BE = 6,
     X86_A = 7,
     X86_P = 10,
     X86_NP = 11,
     X86_L = 12,
     X86_GE = 13,
-    X86_LE = 14,
     X86_G = 15,
 };
 

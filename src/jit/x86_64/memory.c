@@ -214,22 +214,19 @@ static void lock(struct emitter *e)
     x86_byte(&e->x, 0xf0);
 }
 
+void emit_address(struct emitter *e, const struct ir *ir, struct site *site, int32_t aligned)
+{
+    unsigned base = base_of(e, ir);
+    site_jump(site, look_up(e, base, 0, 0, -MEMORY_PAGE_SIZE | aligned, ACCESS_STORE));
+    x86_op(&e->x, X86_LEA, RAX, x86_indexed(base, RDX, 0, 0));
+}
+
 /* rax = the host address */
 static struct site *atomic_open(struct emitter *e, const struct ir *ir)
 {
     struct site *site = site_open(e, ir);
-    unsigned base = base_of(e, ir);
-    int32_t mask = -MEMORY_PAGE_SIZE | ((int32_t)isa_access_bytes(ir->op) - 1);
-    site_jump(site, look_up(e, base, 0, 0, mask, ACCESS_STORE));
-    x86_op(&e->x, X86_LEA, RAX, x86_indexed(base, RDX, 0, 0));
+    emit_address(e, ir, site, (int32_t)isa_access_bytes(ir->op) - 1);
     return site;
-}
-
-void emit_block_address(struct emitter *e, const struct ir *ir, struct site *site)
-{
-    unsigned base = base_of(e, ir);
-    site_jump(site, look_up(e, base, 0, 0, -MEMORY_PAGE_SIZE, ACCESS_STORE));
-    x86_op(&e->x, X86_LEA, RAX, x86_indexed(base, RDX, 0, 0));
 }
 
 /* What was loaded, and where, is all that the SC behind it needs. A reservation that an earlier LR

@@ -89,6 +89,12 @@ static void csr_sstatus(struct emitter *e, const struct ir *ir, unsigned code, u
     }
     if (writes && kind == CSR_SET)
         require_none_pending(e, site);
+    if (ir->rd) { /* flags that are still to be gathered make FS dirty */
+        x86_form(x, 0x0fae, false, false, 3, x86_memory(RSP, FRAME_MXCSR)); /* stmxcsr */
+        x86_form(x, 0xf7, false, false, 0, x86_memory(RSP, FRAME_MXCSR));   /* test */
+        x86_32(x, MXCSR_FLAGS);
+        site_unless(e, site, X86_NE);
+    }
     read_sstatus(e, ir, mask);
     if (writes && immediate && kind == CSR_SET) {
         x86_arithmetic(x, true, X86_GROUP_OR, status, STATUS_SIE);
@@ -102,6 +108,8 @@ static void csr_sstatus(struct emitter *e, const struct ir *ir, unsigned code, u
     }
     emit_save(e, ir->rd, RAX);
     site_close(e, site);
+    if (writes && !immediate)
+        e->fp_on = e->fp_dirty = false; /* the site may change FS */
 }
 
 /* code: what is done, and CSR_IMMEDIATE */
@@ -135,7 +143,7 @@ void emit_cbo_zero(struct emitter *e, const struct ir *ir, unsigned code)
     x86_form(x, 0xf7, false, false, 0, x86_memory(RBP, HART(menvcfg))); /* test */
     x86_32(x, CBZE);
     site_unless(e, site, X86_E);
-    emit_block_address(e, ir, site);
+    emit_address(e, ir, site, 0);
     x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RAX), -BLOCK);
     x86_form(x, 0x0f57, false, false, XMM0, x86_register(XMM0)); /* xorps */
     for (int32_t i = 0; i < BLOCK; i += 16)

@@ -29,9 +29,8 @@ static void transfer(struct x86 *x, enum x86_opcode opcode)
 /* --- Floating-point flags: MXCSR's sticky ones are the guest's, as long as its code runs ---------
  */
 
-#define MXCSR_HOST  0x1f80u /* to nearest, all exceptions masked, no flag */
-#define MXCSR_FLAGS 0x3d    /* all but the denormal operand */
-#define FS_DIRTY    (3 << 13)
+#define MXCSR_HOST 0x1f80u /* to nearest, all exceptions masked, no flag */
+#define FS_DIRTY   (3 << 13)
 
 static void flags_clear(struct x86 *x, int32_t frame)
 {
