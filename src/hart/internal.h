@@ -161,13 +161,49 @@ struct hart_private {
     bool trace_fp;
 };
 
-/* --- mmu.c ----------------------------------------------------------------------------------- */
+/* --- tlb.c ----------------------------------------------------------------------------------- */
+
+#define SATP_MODE_SHIFT 60
+#define SATP_ASID_SHIFT 44
+#define SATP_MODE_BARE  0
+
+/* tlb->mode: the effective privilege in bits 1..0, and: */
+#define VIEW_SUM BIT(2)
+#define VIEW_MXR BIT(3)
+
+#define LARGE_SHIFT 21 /* of a superpage of 2 MiB, the region that one table of pages translates   \
+                        */
+
+/* Where a page walk ended. */
+struct walk {
+    uint64_t gpa;
+    unsigned allowed; /* mask by enum access: what needs no further check of the page tables */
+    uint8_t span;
+    bool global;
+};
+
+/* satp and mode of the context in which the hart accesses memory at a privilege. They leave out
+ * what makes no difference, so that more contexts are the same. */
+uint32_t context_mode(const struct hart *hart, unsigned privilege, uint64_t *satp);
+
+/* Counts a miss; the TLB may grow, and is empty then. */
+void tlb_miss(struct hart *hart, struct tlb *tlb);
+/* Enters a page with what `allowed` (a mask by enum access) permits. */
+void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsigned allowed,
+              enum memory_kind kind, const uint8_t *host);
+
+static inline struct tlb_table *table_of(struct tlb *tlb, uint64_t va)
+{
+    return &tlb->tables[(va >> LARGE_SHIFT) % TLB_TABLES];
+}
 
 /* What translates loads and stores or fetches has changed: privilege, satp, mstatus. */
 void mmu_context_changed(struct hart *hart);
 void mmu_flush(struct hart *hart);
 void mmu_forget_jumps(struct hart *hart);
 void mmu_forget_stores(struct hart *hart);
+
+/* --- mmu.c ----------------------------------------------------------------------------------- */
 
 /* The slow paths of the engine. hart->pc and instret are in sync. False: a trap was taken. */
 bool mmu_load(struct hart *hart, uint64_t va, unsigned size, uint64_t *value);

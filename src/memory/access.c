@@ -6,7 +6,7 @@
 #include "memory/internal.h"
 #include "memory/registers.h"
 
-uint64_t host_load(const uint8_t *host, unsigned size)
+uint64_t memory_host_load(const uint8_t *host, unsigned size)
 {
     if ((uintptr_t)host & (size - 1))
         return load_le(host, size);
@@ -22,7 +22,7 @@ uint64_t host_load(const uint8_t *host, unsigned size)
     }
 }
 
-void host_store(uint8_t *host, uint64_t value, unsigned size)
+void memory_host_store(uint8_t *host, uint64_t value, unsigned size)
 {
     if ((uintptr_t)host & (size - 1)) {
         store_le(host, value, size);
@@ -159,7 +159,7 @@ static void tell_watchers(const struct memory *memory, uint64_t gpa, unsigned si
 static void write_ram(struct memory *memory, struct block *block, uint64_t gpa, unsigned size,
                       uint64_t value)
 {
-    host_store(block_host(block, gpa), value, size);
+    memory_host_store(block_host(block, gpa), value, size);
     block_written(memory, block, gpa, size);
     tell_watchers(memory, gpa, size);
 }
@@ -185,7 +185,7 @@ bool memory_read(struct memory *memory, uint64_t gpa, unsigned size, uint64_t *v
     if (block && !block->registers) {
         if (size > block_left(block, gpa))
             return read_across(memory, gpa, size, value);
-        *value = host_load(block_host(block, gpa), size);
+        *value = memory_host_load(block_host(block, gpa), size);
         return true;
     }
     if (block) {

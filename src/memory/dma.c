@@ -137,7 +137,7 @@ bool memory_dma_read(struct memory *memory, uint64_t gpa, void *buffer, size_t s
     uint8_t *to = buffer;
     for (; size && part_find(memory, gpa, size, false, &part); gpa += part.size) {
         if (is_word(part.host, part.size))
-            store_le(to, host_load(part.host, (unsigned)part.size), (unsigned)part.size);
+            store_le(to, memory_host_load(part.host, (unsigned)part.size), (unsigned)part.size);
         else
             memcpy(to, part.host, part.size);
         to += part.size;
@@ -154,7 +154,7 @@ bool memory_dma_write(struct memory *memory, uint64_t gpa, const void *buffer, s
     const uint8_t *from = buffer;
     for (; size && part_find(memory, gpa, size, true, &part); gpa += part.size) {
         if (is_word(part.host, part.size))
-            host_store(part.host, load_le(from, (unsigned)part.size), (unsigned)part.size);
+            memory_host_store(part.host, load_le(from, (unsigned)part.size), (unsigned)part.size);
         else
             memcpy(part.host, from, part.size);
         block_written(memory, part.block, gpa, part.size);

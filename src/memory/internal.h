@@ -128,12 +128,5 @@ bool memory_check_free(const struct memory *memory, const char *what, uint64_t b
 /* The lowest registers in [gpa, gpa + size), or NULL. With the lock held. */
 struct region *region_first(const struct memory *memory, uint64_t gpa, uint64_t size);
 
-/*
- * Loads and stores of 1, 2, 4 or 8 bytes. Aligned ones are a single host access, since guests and
- * devices rely on seeing whole values; others may tear.
- */
-uint64_t host_load(const uint8_t *host, unsigned size);
-void host_store(uint8_t *host, uint64_t value, unsigned size);
-
 /* Lets the engine know of a write to [gpa, gpa + size) of the block, after it was made. */
 void block_written(struct memory *memory, struct block *block, uint64_t gpa, uint64_t size);

@@ -100,6 +100,13 @@ bool memory_read(struct memory *memory, uint64_t gpa, unsigned size, uint64_t *v
 bool memory_write(struct memory *memory, uint64_t gpa, unsigned size, uint64_t value);
 
 /*
+ * Loads and stores of 1, 2, 4 or 8 bytes. Aligned ones are a single host access, since guests and
+ * devices rely on seeing whole values; others may tear.
+ */
+uint64_t memory_host_load(const uint8_t *host, unsigned size);
+void memory_host_store(uint8_t *host, uint64_t value, unsigned size);
+
+/*
  * DMA: how devices, firmware services and debuggers reach RAM (and ROM, for reading). False if any
  * part of the range is not RAM; then nothing was written. Writes invalidate translated code. Any
  * size, any alignment, across regions; an aligned 1, 2, 4 or 8 bytes are one host access.
