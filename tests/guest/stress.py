@@ -90,7 +90,7 @@ class _Stress(unittest.TestCase):
             make_tools_disk(folder)
             shared = folder / "shared"
             (shared / "answers").mkdir(parents=True)
-            for path in PROGRAMS.iterdir():
+            for path in filter(pathlib.Path.is_file, PROGRAMS.iterdir()):
                 (shared / path.name).write_bytes(path.read_bytes())
             write_answers(shared / "answers")
             guest = start(folder, f"{TOOLS_DISK},snapshot",
