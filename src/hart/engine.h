@@ -34,9 +34,10 @@ void engine_prepare(const struct hart *hart, struct engine_insn *insn, uint32_t 
 
 /*
  * Executes one instruction as if it had been fetched from hart->pc; pc and instret are in sync
- * before and after. After an LR it goes on with what follows, up to the SC as a rule. True: the
- * next instruction follows it in the code; false: execution goes on at hart->pc, where code is to
- * be fetched anew (a trap, a jump, a change of privilege or of translation, fence.i).
+ * before and after. After an LR it goes on with what follows, up to the SC as a rule, and returns
+ * false. True: the next instruction follows it in the code; false: execution goes on at hart->pc,
+ * where code is to be fetched anew (a trap, a jump, a change of privilege or of translation,
+ * fence.i).
  */
 bool engine_execute(struct hart *hart, const struct engine_insn *insn);
 

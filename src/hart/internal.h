@@ -161,6 +161,11 @@ struct hart_private {
     bool trace_fp;
 };
 
+/* --- interpret.c ----------------------------------------------------------------------------- */
+
+/* Executes private->single[0]; what it returns is engine_execute's. */
+bool interpret_single(struct hart *hart);
+
 /* --- tlb.c ----------------------------------------------------------------------------------- */
 
 #define SATP_MODE_SHIFT 60
@@ -171,8 +176,8 @@ struct hart_private {
 #define VIEW_SUM BIT(2)
 #define VIEW_MXR BIT(3)
 
-#define LARGE_SHIFT 21 /* of a superpage of 2 MiB, the region that one table of pages translates   \
-                        */
+/* Of a superpage of 2 MiB, the region that one table of pages translates. */
+#define LARGE_SHIFT 21
 
 /* Where a page walk ended. */
 struct walk {

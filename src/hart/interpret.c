@@ -14,7 +14,7 @@
  *   step      to `stepped`, which leaves: the first instruction was dispatched past the table
  *
  * Engines that translate have it execute single instructions (MODE_ONE), and LRs together with what
- * follows until the reservation needs no more watching (MODE_RESERVED): engine_execute.
+ * follows until the reservation needs no more watching (MODE_RESERVED): interpret_single.
  */
 #include "hart/alu.h"
 #include "hart/fp.h"
@@ -819,83 +819,13 @@ void hart_step(struct hart *hart)
     hart->private->stepping = false;
 }
 
-/* --- For engines that translate -------------------------------------------------------------- */
+/* --- One at a time --------------------------------------------------------------------------- */
 
-void engine_begin(struct hart *hart)
-{
-    reservation_drop(hart);
-    guest_enter(hart);
-}
-
-void engine_end(struct hart *hart)
-{
-    guest_leave(hart);
-    reservation_drop(hart);
-}
-
-enum attended engine_attend(struct hart *hart)
-{
-    return hart_attend(hart);
-}
-
-void engine_leave(struct hart *hart)
-{
-    guest_leave(hart);
-}
-
-void engine_enter(struct hart *hart)
-{
-    guest_enter(hart);
-}
-
-uint64_t engine_jumps_generation(const struct hart *hart)
-{
-    return hart->private->jumps_generation;
-}
-
-void engine_forget_jumps(struct hart *hart)
-{
-    mmu_forget_jumps(hart);
-}
-
-void engine_forget_stores(struct hart *hart)
-{
-    mmu_forget_stores(hart);
-}
-
-void engine_prepare(const struct hart *hart, struct engine_insn *insn, uint32_t bits)
-{
-    insn->bits = bits;
-    code_fill(hart, &insn->slot, bits, CODE_ALONE);
-}
-
-static bool execute_single(struct hart *hart)
+bool interpret_single(struct hart *hart)
 {
     unsigned op = hart->private->single[0].op;
     if (op != INSN_lr_w && op != INSN_lr_d)
         return execute(hart, MODE_ONE);
     execute(hart, MODE_RESERVED); /* goes on, to wherever */
     return false;
-}
-
-bool engine_execute(struct hart *hart, const struct engine_insn *insn)
-{
-    hart->private->single[0] = insn->slot;
-    hart->private->single_bits = insn->bits;
-    return execute_single(hart);
-}
-
-void engine_execute_fetched(struct hart *hart)
-{
-    if (mmu_fetch_single(hart, hart->pc))
-        execute_single(hart);
-}
-
-const uint8_t *engine_fetch(struct hart *hart)
-{
-    bool single;
-    const uint8_t *page = mmu_fetch_page(hart, hart->pc, &single);
-    if (single)
-        execute_single(hart);
-    return page;
 }

@@ -34,6 +34,17 @@ static void require_boxed(struct emitter *e, struct site *site, unsigned reg)
     site_unless(e, site, X86_NE); /* behind which it is still unknown */
 }
 
+/* Opens the site of an instruction that reads so many f registers of its own format. */
+static struct site *fp_open(struct emitter *e, const struct ir *ir, unsigned operands)
+{
+    const uint8_t registers[] = {ir->rs1, ir->rs2, ir->rs3};
+    struct site *site = site_open(e, ir);
+    require_fp(e, site, false);
+    for (unsigned i = 0; i < operands && !is_double(ir); i++)
+        require_boxed(e, site, registers[i]);
+    return site;
+}
+
 static void require_nearest(struct emitter *e, struct site *site, const struct ir *ir)
 {
     if (ir->rm == 0)
@@ -93,14 +104,8 @@ void emit_fp_operation(struct emitter *e, const struct ir *ir, unsigned code)
     bool d = is_double(ir), unary = code == X86_SQRTSD;
     if (!rounds_to_nearest(e, ir))
         return;
-    struct site *site = site_open(e, ir);
-    require_fp(e, site, false);
+    struct site *site = fp_open(e, ir, unary ? 1 : 2);
     require_nearest(e, site, ir);
-    if (!d) {
-        require_boxed(e, site, ir->rs1);
-        if (!unary)
-            require_boxed(e, site, ir->rs2);
-    }
     if (!unary)
         load_fp(e, d, XMM0, ir->rs1);
     x86_form(&e->x, for_format(code, d), false, false, XMM0, fp(unary ? ir->rs1 : ir->rs2));
@@ -120,14 +125,8 @@ void emit_fp_fused(struct emitter *e, const struct ir *ir, unsigned code)
     }
     if (!rounds_to_nearest(e, ir))
         return;
-    struct site *site = site_open(e, ir);
-    require_fp(e, site, false);
+    struct site *site = fp_open(e, ir, 3);
     require_nearest(e, site, ir);
-    if (!d) {
-        require_boxed(e, site, ir->rs1);
-        require_boxed(e, site, ir->rs2);
-        require_boxed(e, site, ir->rs3);
-    }
     load_fp(e, d, XMM0, ir->rs1);
     load_fp(e, d, XMM1, ir->rs2);
     x86_fused(&e->x, code, d, XMM0, XMM1, fp(ir->rs3));
@@ -145,12 +144,7 @@ void emit_fp_sign(struct emitter *e, const struct ir *ir, unsigned code)
     struct x86 *x = &e->x;
     bool d = is_double(ir);
     int bits = d ? 63 : 31;
-    struct site *site = site_open(e, ir);
-    require_fp(e, site, false);
-    if (!d) {
-        require_boxed(e, site, ir->rs1);
-        require_boxed(e, site, ir->rs2);
-    }
+    struct site *site = fp_open(e, ir, 2);
     require_fp(e, site, true);
     x86_form(x, X86_LOAD, d, false, RAX, fp(ir->rs1));
     if (ir->rs1 == ir->rs2) {
@@ -184,12 +178,7 @@ void emit_fp_compare(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct x86 *x = &e->x;
     bool d = is_double(ir);
-    struct site *site = site_open(e, ir);
-    require_fp(e, site, false);
-    if (!d) {
-        require_boxed(e, site, ir->rs1);
-        require_boxed(e, site, ir->rs2);
-    }
+    struct site *site = fp_open(e, ir, 2);
     if (code == INSN_feq_d) {
         load_fp(e, d, XMM0, ir->rs1);
         x86_form(x, d ? X86_UCOMISD : X86_UCOMISS, false, false, XMM0, fp(ir->rs2));
@@ -215,12 +204,7 @@ void emit_fp_min_max(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct x86 *x = &e->x;
     bool d = is_double(ir);
-    struct site *site = site_open(e, ir);
-    require_fp(e, site, false);
-    if (!d) {
-        require_boxed(e, site, ir->rs1);
-        require_boxed(e, site, ir->rs2);
-    }
+    struct site *site = fp_open(e, ir, 2);
     load_fp(e, d, XMM0, ir->rs1);
     x86_form(x, d ? X86_UCOMISD : X86_UCOMISS, false, false, XMM0, fp(ir->rs2));
     site_unless(e, site, X86_P);
@@ -264,12 +248,9 @@ void emit_fp_to_int(struct emitter *e, const struct ir *ir, unsigned code)
     bool w = code == TO_LONG || code == TO_UNSIGNED_LONG;
     if (ir->rm != RTZ && !rounds_to_nearest(e, ir))
         return;
-    struct site *site = site_open(e, ir);
-    require_fp(e, site, false);
+    struct site *site = fp_open(e, ir, 1);
     if (ir->rm != RTZ)
         require_nearest(e, site, ir);
-    if (!d)
-        require_boxed(e, site, ir->rs1);
     if (is_unsigned)
         require_unsigned(e, site, ir, w);
     unsigned opcode = ir->rm == RTZ ? X86_CVTTSD2SI : X86_CVTSD2SI;
