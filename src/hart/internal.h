@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
+#include "hart/debug.h"
 #include "hart/engine.h"
 #include "hart/hart.h"
 
@@ -63,6 +64,7 @@ enum code_op {
     CODE_ILLEGAL = INSN_COUNT,
     CODE_STRADDLES, /* its second half is in the next page */
     CODE_END,       /* behind the last slot */
+    CODE_BREAK,     /* there is a breakpoint at this offset, in this page or another one */
     CODE_OPS
 };
 
@@ -92,6 +94,8 @@ void code_decode(struct hart *hart, struct code_page *page, struct code_slot *sl
 #define CODE_ALONE UINT32_MAX
 void code_fill(const struct hart *hart, struct code_slot *slot, uint32_t bits, unsigned offset);
 void code_forget(struct code_cache *code);
+/* The slot of halfword `half` of all pages is to be decoded anew. */
+void code_undecode(struct code_cache *code, unsigned half);
 
 static inline unsigned code_bucket(const uint8_t *host)
 {
@@ -129,6 +133,9 @@ struct hart_private {
     uint32_t single_bits;
     bool reenter; /* a CSR write changed how instructions are fetched */
     bool stepping;
+    bool interrupts_held; /* while a debugger steps */
+    struct hart_stop stop;
+    uint64_t break_offsets[ENGINE_BREAKS_SIZE / sizeof(uint64_t)]; /* in pages, of breakpoints */
     uint64_t jump_mask; /* address bits that must be 0 in the target of a jump */
 
     struct pmp_range pmp[16];
@@ -193,9 +200,10 @@ uint32_t context_mode(const struct hart *hart, unsigned privilege, uint64_t *sat
 
 /* Counts a miss; the TLB may grow, and is empty then. */
 void tlb_miss(struct hart *hart, struct tlb *tlb);
-/* Enters a page with what `allowed` (a mask by enum access) permits. */
+/* Enters a page with what `allowed` (a mask by enum access) permits; those in `watched` leave the
+ * fast path. */
 void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsigned allowed,
-              enum memory_kind kind, const uint8_t *host);
+              unsigned watched, enum memory_kind kind, const uint8_t *host);
 
 static inline struct tlb_table *table_of(struct tlb *tlb, uint64_t va)
 {
@@ -234,6 +242,17 @@ void pmp_changed(struct hart *hart);
 unsigned pmp_allowed(const struct hart *hart, uint64_t gpa, unsigned size, unsigned privilege);
 /* True if all bytes of the page that holds gpa have the same permissions. */
 bool pmp_page_uniform(const struct hart *hart, uint64_t gpa);
+
+/* --- debug.c: all of them only while hart->points is not NULL --------------------------------- */
+
+/* The kinds of accesses to the page of which some may be to a watched byte. */
+unsigned debug_watched_accesses(const struct hart *hart, uint64_t page);
+/* An access was made, or is about to be made by the instruction that is being executed. */
+void debug_access(struct hart *hart, uint64_t va, unsigned size, unsigned accesses);
+/* A trap was taken. */
+void debug_trap(struct hart *hart, uint64_t cause);
+/* Whether the hart is to stop before this ecall (HART_STOP_CALL) or wfi (HART_STOP_WAIT). */
+bool debug_before(struct hart *hart, enum hart_stop_reason reason);
 
 /* --- csr.c ----------------------------------------------------------------------------------- */
 

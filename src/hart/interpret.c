@@ -206,13 +206,16 @@ static bool translation_fence_allowed(const struct hart *hart)
         uint64_t va = RS1;                                                                         \
         const struct tlb_entry *entry = TLB_LOOKUP(va);                                            \
         type *pointer = (type *)(va + entry->addend);                                              \
-        if (!TLB_HIT(entry, access, va, sizeof(type))) {                                           \
+        bool hit = TLB_HIT(entry, access, va, sizeof(type));                                       \
+        if (!hit) {                                                                                \
             SYNC();                                                                                \
             pointer = mmu_atomic(hart, va, sizeof(type), access);                                  \
             if (!pointer)                                                                          \
                 goto enter;                                                                        \
         }                                                                                          \
         __VA_ARGS__;                                                                               \
+        if (!hit)                                                                                  \
+            goto next_accessed;                                                                    \
         NEXT;                                                                                      \
     }
 
@@ -333,6 +336,7 @@ static __attribute__((noinline)) bool execute(struct hart *hart, enum mode mode)
         [CODE_ILLEGAL] = &&illegal,
         [CODE_STRADDLES] = &&do_straddles,
         [CODE_END] = &&do_end,
+        [CODE_BREAK] = &&do_break,
 #define INSN(id, mnemonic, mask, match, format, extension, flags) [INSN_##id] = &&do_##id,
 #include "isa/instructions.def"
     };
@@ -469,6 +473,14 @@ do_end:
     SYNC();
     goto enter;
 
+do_break:
+    SYNC();
+    if (mode != MODE_STEP && engine_break(hart) == DEBUG_BREAK_STOP)
+        goto enter;
+    if (!mmu_fetch_single(hart, hart->pc))
+        goto enter;
+    goto single;
+
 stepped:
     SYNC();
     completed = true;
@@ -477,11 +489,11 @@ stepped:
 trace:
     if (hart->private->trace_open)
         exec_trace_end(hart, true);
-    if (insn->op == CODE_STRADDLES || insn->op == CODE_END)
-        goto *run[insn->op];
     if (insn->op == CODE_UNDECODED)
         code_decode(hart, container_of(slots, struct code_page, slots[0]),
                     (struct code_slot *)insn);
+    if (insn->op == CODE_STRADDLES || insn->op == CODE_END || insn->op == CODE_BREAK)
+        goto *run[insn->op];
     if (reservation_is_exposed_by(hart, insn->op)) {
         SYNC();
         reservation_expose(hart);
@@ -731,6 +743,7 @@ expose:
         if (hart->privilege == PRIVILEGE_USER ||
             (hart->privilege == PRIVILEGE_SUPERVISOR && (hart->mstatus & MSTATUS_TW)))
             goto illegal;
+        if (unlikely(hart->points) && debug_before(hart, HART_STOP_WAIT)) goto enter;
         reservation_drop(hart);
         hart_wait(hart))
 

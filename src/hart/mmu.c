@@ -221,7 +221,7 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
 {
     const struct tlb_entry *entry = tlb_entry_of(tlb, va);
     uint64_t page = va & PAGE_MASK;
-    if (entry->tag[access] == page) {
+    if ((entry->tag[access] & ~TLB_WATCHED) == page) {
         *place = (struct place){.host = (uint8_t *)(va + entry->addend)};
         return TRAP_NONE;
     }
@@ -250,8 +250,9 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
     if (kind == MEMORY_RAM && (fast & 1 << ACCESS_STORE) &&
         !memory_allow_stores(hart->memory, result.gpa, access == ACCESS_STORE))
         fast &= ~(1u << ACCESS_STORE);
+    unsigned watched = hart->points ? debug_watched_accesses(hart, page) : 0;
     if (uniform)
-        tlb_fill(tlb, va, &result, fast, kind, host);
+        tlb_fill(tlb, va, &result, fast, watched, kind, host);
     bool direct = kind == MEMORY_RAM || (kind == MEMORY_ROM && access != ACCESS_STORE);
     *place = (struct place){
         .host = direct ? host + (result.gpa & ~PAGE_MASK) : NULL,
@@ -285,6 +286,17 @@ static bool fault(struct hart *hart, enum trap_cause cause, uint64_t va)
     return false;
 }
 
+/* Ends an access of a load, a store or an AMO. */
+static bool finish(struct hart *hart, enum trap_cause cause, uint64_t va, unsigned size,
+                   unsigned accesses)
+{
+    if (cause != TRAP_NONE)
+        return fault(hart, cause, va);
+    if (unlikely(hart->points))
+        debug_access(hart, va, size, accesses);
+    return true;
+}
+
 /*
  * An access across a page boundary: both parts are translated before anything happens, then the
  * bytes go one by one. Registers refuse to be accessed like this.
@@ -315,7 +327,7 @@ static bool access_across(struct hart *hart, uint64_t va, unsigned size, enum ac
     }
     if (access == ACCESS_LOAD)
         *value = bytes;
-    return true;
+    return finish(hart, TRAP_NONE, va, size, 1 << access);
 }
 
 static bool crosses_page(uint64_t va, unsigned size)
@@ -333,7 +345,7 @@ bool mmu_load(struct hart *hart, uint64_t va, unsigned size, uint64_t *value)
         exclusive_end(hart); /* devices may need other harts */
     if (cause == TRAP_NONE && !place_load(hart, &place, size, value))
         cause = TRAP_LOAD_ACCESS;
-    return cause == TRAP_NONE || fault(hart, cause, va);
+    return finish(hart, cause, va, size, 1 << ACCESS_LOAD);
 }
 
 bool mmu_store(struct hart *hart, uint64_t va, unsigned size, uint64_t value)
@@ -346,7 +358,7 @@ bool mmu_store(struct hart *hart, uint64_t va, unsigned size, uint64_t value)
         exclusive_end(hart);
     if (cause == TRAP_NONE && !place_store(hart, &place, size, value))
         cause = TRAP_STORE_ACCESS;
-    return cause == TRAP_NONE || fault(hart, cause, va);
+    return finish(hart, cause, va, size, 1 << ACCESS_STORE);
 }
 
 void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access access)
@@ -359,8 +371,11 @@ void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access acce
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, size, access, &place);
     if (cause == TRAP_NONE) {
         uint8_t *host = place.host ? place.host : ram_host(hart, place.gpa);
-        if (host)
+        if (host) {
+            /* An LR loads; all else that stores loads as well. */
+            finish(hart, TRAP_NONE, va, size, 1 << ACCESS_LOAD | 1 << access);
             return host;
+        }
         cause = access_fault[access];
     }
     fault(hart, cause, va);
@@ -381,7 +396,7 @@ bool mmu_block_zero(struct hart *hart, uint64_t va)
         if (!place_store(hart, &word, 8, 0))
             cause = TRAP_STORE_ACCESS;
     }
-    return cause == TRAP_NONE || fault(hart, cause, va);
+    return finish(hart, cause, va, BLOCK_SIZE, 1 << ACCESS_STORE);
 }
 
 /* Allowed where loads or stores are; faults as a store. */
