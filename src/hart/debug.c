@@ -78,6 +78,19 @@ const uint64_t *engine_breaks_in_page(const struct hart *hart, uint64_t pc, uint
     return bitmap;
 }
 
+static bool same_watches(const struct hart_points *a, const struct hart_points *b)
+{
+    size_t count = a ? a->watch_count : 0;
+    if (count != (b ? b->watch_count : 0))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (a->watches[i].address != b->watches[i].address ||
+            a->watches[i].size != b->watches[i].size ||
+            a->watches[i].accesses != b->watches[i].accesses)
+            return false;
+    return true;
+}
+
 /* Decoded pages are found by host address: they only know where in a page a breakpoint is. */
 void hart_set_points(struct hart *hart, const struct hart_points *points)
 {
@@ -95,7 +108,7 @@ void hart_set_points(struct hart *hart, const struct hart_points *points)
         for (; changed; changed &= changed - 1)
             code_undecode(&private->code, 64 * i + (unsigned)__builtin_ctzll(changed));
     }
-    if ((old && old->watch_count) || (points && points->watch_count))
+    if (!same_watches(old, points))
         mmu_flush(hart); /* pages are to be watched, or no longer */
 }
 
@@ -113,9 +126,9 @@ unsigned debug_watched_accesses(const struct hart *hart, uint64_t page)
     return accesses & 1 << ACCESS_LOAD ? accesses | 1 << ACCESS_STORE : accesses;
 }
 
-void debug_access(struct hart *hart, uint64_t va, unsigned size, unsigned accesses)
+bool debug_access(struct hart *hart, uint64_t va, unsigned size, unsigned accesses)
 {
-    for (size_t i = 0; i < hart->points->watch_count; i++) {
+    for (size_t i = 0; i < hart->points->watch_count && !hart->private->unwatched; i++) {
         const struct hart_point *point = &hart->points->watches[i];
         uint64_t last = point->address + (point->size - 1);
         if (va > last || va + (size - 1) < point->address || !(accesses & point->accesses) ||
@@ -126,8 +139,9 @@ void debug_access(struct hart *hart, uint64_t va, unsigned size, unsigned access
                             .address = va > point->address ? va : point->address,
                             .accesses = point->accesses,
                         });
-        return;
+        return true;
     }
+    return false;
 }
 
 /* --- Traps and calls ------------------------------------------------------------------------- */
@@ -153,12 +167,18 @@ bool debug_before(struct hart *hart, enum hart_stop_reason reason)
 
 /* --- Steps ----------------------------------------------------------------------------------- */
 
-void hart_debug_step(struct hart *hart, bool interrupts)
+void hart_debug_step(struct hart *hart, unsigned flags)
 {
-    hart->private->interrupts_held = !interrupts;
+    hart->private->interrupts_held = !(flags & HART_STEP_INTERRUPTS);
+    hart->private->unwatched = flags & HART_STEP_UNWATCHED;
     hart_step(hart);
-    hart->private->interrupts_held = false;
+    hart->private->interrupts_held = hart->private->unwatched = false;
     atomic_fetch_or(&hart->attention, ATTENTION_INTERRUPT);
+}
+
+bool hart_holds_reservation(const struct hart *hart)
+{
+    return hart->reservation_address != RESERVATION_NONE;
 }
 
 /* --- Memory ---------------------------------------------------------------------------------- */

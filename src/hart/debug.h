@@ -41,7 +41,7 @@ struct hart_points {
 enum hart_stop_reason {
     HART_STOP_NONE,
     HART_STOP_BREAK, /* before the instruction at pc */
-    HART_STOP_WATCH, /* behind the instruction that made the access */
+    HART_STOP_WATCH, /* before the instruction that makes the access, as RISC-V's own triggers do */
     HART_STOP_TRAP,  /* a trap was taken: at its handler */
     HART_STOP_CALL,  /* before an ecall */
     HART_STOP_WAIT,  /* before a wfi */
@@ -50,7 +50,7 @@ enum hart_stop_reason {
 
 struct hart_stop {
     enum hart_stop_reason reason;
-    uint64_t address;  /* WATCH: the first watched byte that was accessed */
+    uint64_t address;  /* WATCH: the first watched byte that is accessed */
     unsigned accesses; /* WATCH: those of the watchpoint */
     uint64_t cause;    /* TRAP, LOST */
 };
@@ -71,11 +71,19 @@ bool hart_stopping(const struct hart *hart);
 struct hart_stop hart_take_stop(struct hart *hart);
 
 /*
- * Executes one instruction, whatever breakpoint is there, and does not wait in wfi. With
- * `interrupts` one that is pending is taken instead of it. What watchpoints and traps stop is noted
- * as usual.
+ * Executes one instruction, whatever breakpoint is there, and does not wait in wfi. What watchpoints
+ * and traps stop is noted as usual.
  */
-void hart_debug_step(struct hart *hart, bool interrupts);
+enum {
+    HART_STEP_INTERRUPTS = 1, /* one that is pending is taken instead of the instruction */
+    HART_STEP_UNWATCHED = 2,  /* watchpoints do not count */
+};
+
+void hart_debug_step(struct hart *hart, unsigned flags);
+
+/* Whether it is between an LR and its SC: hart_interpret and translated code would begin with
+ * giving the reservation up. */
+bool hart_holds_reservation(const struct hart *hart);
 
 /* --- Memory ---------------------------------------------------------------------------------- */
 

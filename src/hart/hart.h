@@ -305,6 +305,9 @@ void hart_set_privilege(struct hart *hart, enum privilege privilege);
  */
 void hart_trap(struct hart *hart, uint64_t cause, uint64_t tval);
 
+/* What a cause is called: "load page fault". Never NULL. */
+const char *hart_cause_name(uint64_t cause);
+
 /* --- CSRs: one table, csr_table.h, feeds access, disassembly and the debugger ---------------- */
 
 struct csr {

@@ -133,7 +133,7 @@ struct hart_private {
     uint32_t single_bits;
     bool reenter; /* a CSR write changed how instructions are fetched */
     bool stepping;
-    bool interrupts_held; /* while a debugger steps */
+    bool interrupts_held, unwatched; /* while a debugger steps */
     struct hart_stop stop;
     uint64_t break_offsets[ENGINE_BREAKS_SIZE / sizeof(uint64_t)]; /* in pages, of breakpoints */
     uint64_t jump_mask; /* address bits that must be 0 in the target of a jump */
@@ -247,8 +247,8 @@ bool pmp_page_uniform(const struct hart *hart, uint64_t gpa);
 
 /* The kinds of accesses to the page of which some may be to a watched byte. */
 unsigned debug_watched_accesses(const struct hart *hart, uint64_t page);
-/* An access was made, or is about to be made by the instruction that is being executed. */
-void debug_access(struct hart *hart, uint64_t va, unsigned size, unsigned accesses);
+/* An access is about to be made: whether the hart is to stop before it. */
+bool debug_access(struct hart *hart, uint64_t va, unsigned size, unsigned accesses);
 /* A trap was taken. */
 void debug_trap(struct hart *hart, uint64_t cause);
 /* Whether the hart is to stop before this ecall (HART_STOP_CALL) or wfi (HART_STOP_WAIT). */
@@ -268,8 +268,6 @@ enum csr_result csr_execute(struct hart *hart, unsigned number, enum csr_operati
                             uint64_t operand, bool writes, uint64_t *old);
 
 /* --- trap.c ---------------------------------------------------------------------------------- */
-
-const char *hart_cause_name(uint64_t cause);
 
 /* xret. False: illegal in the current mode. */
 bool trap_return_machine(struct hart *hart);
@@ -344,6 +342,14 @@ static inline void reservation_drop(struct hart *hart)
     hart->reservation_address = RESERVATION_NONE;
     if (unlikely(hart->private->exclusive))
         exclusive_end(hart);
+}
+
+/* Execution stops: the reservation is lost, unless a debugger looks at the hart meanwhile. It would
+ * never come past an SC that it stops before. */
+static inline void reservation_leave(struct hart *hart)
+{
+    if (!hart_stopping(hart) || hart->private->exclusive)
+        reservation_drop(hart);
 }
 
 /* --- trace.c --------------------------------------------------------------------------------- */

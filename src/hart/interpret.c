@@ -53,7 +53,7 @@ static bool reservation_watched(struct hart *hart)
         return false;
     if (!atomic_load_explicit(&hart->attention, memory_order_relaxed))
         return true;
-    reservation_drop(hart);
+    reservation_leave(hart);
     return false;
 }
 
@@ -206,16 +206,13 @@ static bool translation_fence_allowed(const struct hart *hart)
         uint64_t va = RS1;                                                                         \
         const struct tlb_entry *entry = TLB_LOOKUP(va);                                            \
         type *pointer = (type *)(va + entry->addend);                                              \
-        bool hit = TLB_HIT(entry, access, va, sizeof(type));                                       \
-        if (!hit) {                                                                                \
+        if (!TLB_HIT(entry, access, va, sizeof(type))) {                                           \
             SYNC();                                                                                \
             pointer = mmu_atomic(hart, va, sizeof(type), access);                                  \
             if (!pointer)                                                                          \
                 goto enter;                                                                        \
         }                                                                                          \
         __VA_ARGS__;                                                                               \
-        if (!hit)                                                                                  \
-            goto next_accessed;                                                                    \
         NEXT;                                                                                      \
     }
 
@@ -822,7 +819,7 @@ void hart_interpret(struct hart *hart)
     /* What is executed while a reservation is held must be watched from its LR on. */
     reservation_drop(hart);
     execute(hart, trace_on(TRACE_EXEC) ? MODE_TRACE : MODE_RUN);
-    reservation_drop(hart);
+    reservation_leave(hart);
 }
 
 void hart_step(struct hart *hart)

@@ -286,15 +286,10 @@ static bool fault(struct hart *hart, enum trap_cause cause, uint64_t va)
     return false;
 }
 
-/* Ends an access of a load, a store or an AMO. */
-static bool finish(struct hart *hart, enum trap_cause cause, uint64_t va, unsigned size,
-                   unsigned accesses)
+/* Whether a debugger stops the hart before this access. */
+static bool stops(struct hart *hart, uint64_t va, unsigned size, unsigned accesses)
 {
-    if (cause != TRAP_NONE)
-        return fault(hart, cause, va);
-    if (unlikely(hart->points))
-        debug_access(hart, va, size, accesses);
-    return true;
+    return unlikely(hart->points) && debug_access(hart, va, size, accesses);
 }
 
 /*
@@ -316,6 +311,8 @@ static bool access_across(struct hart *hart, uint64_t va, unsigned size, enum ac
     for (unsigned i = 0; i < 2; i++)
         if (!places[i].host)
             return fault(hart, access_fault[access], i ? second : va);
+    if (stops(hart, va, size, 1 << access))
+        return false;
 
     uint64_t bytes = 0;
     for (unsigned i = 0; i < size; i++) {
@@ -327,7 +324,7 @@ static bool access_across(struct hart *hart, uint64_t va, unsigned size, enum ac
     }
     if (access == ACCESS_LOAD)
         *value = bytes;
-    return finish(hart, TRAP_NONE, va, size, 1 << access);
+    return true;
 }
 
 static bool crosses_page(uint64_t va, unsigned size)
@@ -341,11 +338,13 @@ bool mmu_load(struct hart *hart, uint64_t va, unsigned size, uint64_t *value)
         return access_across(hart, va, size, ACCESS_LOAD, value);
     struct place place;
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, size, ACCESS_LOAD, &place);
+    if (cause == TRAP_NONE && stops(hart, va, size, 1 << ACCESS_LOAD))
+        return false;
     if (cause == TRAP_NONE && !place.host && hart->private->exclusive)
         exclusive_end(hart); /* devices may need other harts */
     if (cause == TRAP_NONE && !place_load(hart, &place, size, value))
         cause = TRAP_LOAD_ACCESS;
-    return finish(hart, cause, va, size, 1 << ACCESS_LOAD);
+    return cause == TRAP_NONE || fault(hart, cause, va);
 }
 
 bool mmu_store(struct hart *hart, uint64_t va, unsigned size, uint64_t value)
@@ -354,11 +353,13 @@ bool mmu_store(struct hart *hart, uint64_t va, unsigned size, uint64_t value)
         return access_across(hart, va, size, ACCESS_STORE, &value);
     struct place place;
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, size, ACCESS_STORE, &place);
+    if (cause == TRAP_NONE && stops(hart, va, size, 1 << ACCESS_STORE))
+        return false;
     if (cause == TRAP_NONE && !place.host && hart->private->exclusive)
         exclusive_end(hart);
     if (cause == TRAP_NONE && !place_store(hart, &place, size, value))
         cause = TRAP_STORE_ACCESS;
-    return finish(hart, cause, va, size, 1 << ACCESS_STORE);
+    return cause == TRAP_NONE || fault(hart, cause, va);
 }
 
 void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access access)
@@ -371,11 +372,11 @@ void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access acce
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, size, access, &place);
     if (cause == TRAP_NONE) {
         uint8_t *host = place.host ? place.host : ram_host(hart, place.gpa);
-        if (host) {
-            /* An LR loads; all else that stores loads as well. */
-            finish(hart, TRAP_NONE, va, size, 1 << ACCESS_LOAD | 1 << access);
+        /* What stores loads as well. */
+        if (host && stops(hart, va, size, 1 << ACCESS_LOAD | 1 << access))
+            return NULL;
+        if (host)
             return host;
-        }
         cause = access_fault[access];
     }
     fault(hart, cause, va);
@@ -391,12 +392,14 @@ bool mmu_block_zero(struct hart *hart, uint64_t va)
     va = align_down(va, BLOCK_SIZE);
     struct place place;
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, BLOCK_SIZE, ACCESS_STORE, &place);
+    if (cause == TRAP_NONE && stops(hart, va, BLOCK_SIZE, 1 << ACCESS_STORE))
+        return false;
     for (unsigned i = 0; i < BLOCK_SIZE && cause == TRAP_NONE; i += 8) {
         struct place word = {.host = place.host ? place.host + i : NULL, .gpa = place.gpa + i};
         if (!place_store(hart, &word, 8, 0))
             cause = TRAP_STORE_ACCESS;
     }
-    return finish(hart, cause, va, BLOCK_SIZE, 1 << ACCESS_STORE);
+    return cause == TRAP_NONE || fault(hart, cause, va);
 }
 
 /* Allowed where loads or stores are; faults as a store. */

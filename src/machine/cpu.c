@@ -97,10 +97,10 @@ static void cpu_execute(struct cpu *cpu)
         hart_interpret(cpu->hart);
 }
 
-void cpu_step(struct cpu *cpu, bool interrupts)
+void cpu_step(struct cpu *cpu, unsigned flags)
 {
     current_hart = cpu->hart;
-    hart_debug_step(cpu->hart, interrupts);
+    hart_debug_step(cpu->hart, flags);
     current_hart = NULL;
 }
 

@@ -14,12 +14,19 @@ struct machine_debug {
     struct machine_debug_hooks hooks;
     struct loop_task *task;
     bool all_stop, start;
-    struct hart_points points;
-    struct hart_point *storage; /* of points */
+    struct hart_points *points; /* NULL: none */
 };
 
 /* --- On hart threads --------------------------------------------------------------------------
  */
+
+/* The next instruction is executed, whatever the hart stopped for. */
+static void note_pass(struct cpu *cpu, enum hart_stop_reason reason)
+{
+    cpu->pass = true;
+    cpu->pass_pc = cpu->hart->pc;
+    cpu->pass_flags = reason == HART_STOP_WATCH ? HART_STEP_UNWATCHED : 0;
+}
 
 /* Under the lock: the hart stops, and with it, perhaps, all others. */
 static void stop_here(struct cpu *cpu, const struct machine_stop *stop)
@@ -28,8 +35,7 @@ static void stop_here(struct cpu *cpu, const struct machine_stop *stop)
     struct machine_debug *debug = machine->debug;
     cpu->held = cpu->told = true;
     cpu->stop = *stop;
-    cpu->pass = true;
-    cpu->pass_pc = cpu->hart->pc;
+    note_pass(cpu, stop->hart.reason);
     for (unsigned i = 0; i < machine->cpu_count && debug->all_stop; i++) {
         struct cpu *other = &machine->cpus[i];
         if (other->held)
@@ -67,23 +73,35 @@ static bool may_run(struct cpu *cpu)
     return may;
 }
 
+static bool is_passing(const struct cpu *cpu)
+{
+    return cpu->pass && cpu->hart->points && cpu->hart->pc == cpu->pass_pc;
+}
+
+/* What a hart does step by step before it runs on: it leaves a range, passes what it stopped for,
+ * and comes to the SC of a reservation, which running would give up. */
+static bool is_stepping(const struct cpu *cpu, unsigned steps)
+{
+    enum { RESERVED_MOST = 64 }; /* a reservation that is held for longer is lost */
+    return cpu->range || is_passing(cpu) ||
+           (hart_holds_reservation(cpu->hart) && steps < RESERVED_MOST);
+}
+
 bool debug_execute(struct cpu *cpu)
 {
     struct hart *hart = cpu->hart;
-    if (cpu->pass && hart->points && hart->pc == cpu->pass_pc && !cpu->range) {
-        hart_debug_step(hart, false);
+    for (unsigned steps = 0; cpu->resumed && is_stepping(cpu, steps); steps++) {
+        hart_debug_step(hart, (cpu->range ? cpu->range_flags : 0) |
+                                  (is_passing(cpu) ? cpu->pass_flags : 0));
         bool may = may_run(cpu);
-        cpu->pass = !may && hart->pc == cpu->pass_pc; /* a request to stop came first, perhaps */
-        return may && !hart_stopping(hart);
+        /* If not, perhaps nothing was executed. */
+        cpu->pass &= !may && hart->pc == cpu->pass_pc;
+        cpu->range_done = cpu->range && hart->pc - cpu->range_start >= cpu->range_size;
+        if (!may || hart_stopping(hart) || cpu->range_done)
+            return false;
     }
-    cpu->pass = false;
-    if (!cpu->range)
-        return true;
-    do {
-        hart_debug_step(hart, cpu->range_interrupts);
-        cpu->range_done = hart->pc - cpu->range_start >= cpu->range_size;
-    } while (!cpu->range_done && !hart_stopping(hart) && may_run(cpu));
-    return false;
+    cpu->resumed = false;
+    return true;
 }
 
 bool debug_lost(struct cpu *cpu, uint64_t cause)
@@ -161,17 +179,24 @@ bool machine_debug_attach(struct machine *machine, const struct machine_debug_ho
     return true;
 }
 
-void machine_debug_detach(struct machine *machine)
+void machine_debug_detach(struct machine *machine, uint64_t held)
 {
     struct machine_debug *debug = machine->debug;
     if (!debug)
         return;
     set_debug(machine, NULL);
     machine_debug_freeze(machine, false);
-    machine_debug_release(machine, UINT64_MAX);
+    machine_debug_release(machine, ~held);
     loop_remove_task(debug->task);
-    free(debug->storage);
+    free(debug->points);
     free(debug);
+}
+
+bool machine_debug_reset(struct machine *machine)
+{
+    machine_request(machine, REQUEST_RESET, 0);
+    machine_serve_requests(machine);
+    return machine->state != MACHINE_ENDED;
 }
 
 struct hart *machine_debug_hart(struct machine *machine, unsigned index)
@@ -221,9 +246,10 @@ void machine_debug_release(struct machine *machine, uint64_t mask)
     bool any = false;
     pthread_mutex_lock(&machine->lock);
     for (unsigned i = 0; i < machine->cpu_count; i++) {
-        any |= (mask >> i & 1) && machine->cpus[i].held;
-        if (mask >> i & 1)
-            machine->cpus[i].held = false;
+        if (!(mask >> i & 1) || !machine->cpus[i].held)
+            continue;
+        any = machine->cpus[i].resumed = true;
+        machine->cpus[i].held = false;
     }
     if (any)
         pthread_cond_broadcast(&machine->changed);
@@ -267,10 +293,12 @@ void machine_debug_step(struct machine *machine, unsigned index, bool interrupts
         return;
     /* A request to stop that came before the hart was parked has been answered. */
     atomic_fetch_and(&hart->attention, ~(uint32_t)ATTENTION_STOP);
-    cpu_step(cpu, interrupts);
-    cpu->pass = true;
-    cpu->pass_pc = hart->pc;
+    unsigned flags = interrupts ? HART_STEP_INTERRUPTS : 0;
+    if (cpu->pass && cpu->pass_pc == hart->pc)
+        flags |= cpu->pass_flags;
+    cpu_step(cpu, flags);
     struct machine_stop stop = {.hart = hart_take_stop(hart)};
+    note_pass(cpu, stop.hart.reason);
     if (stop.hart.reason == HART_STOP_NONE)
         return;
     pthread_mutex_lock(&machine->lock);
@@ -287,7 +315,7 @@ void machine_debug_step_range(struct machine *machine, unsigned index, uint64_t 
     cpu->range = true;
     cpu->range_start = start;
     cpu->range_size = end - start;
-    cpu->range_interrupts = interrupts;
+    cpu->range_flags = interrupts ? HART_STEP_INTERRUPTS : 0;
     pthread_mutex_unlock(&machine->lock);
     machine_debug_release(machine, UINT64_C(1) << index);
 }
@@ -335,9 +363,9 @@ static void forget_code(struct machine *machine, const struct hart_points *befor
     uint64_t *fresh = xmalloc((now->break_count + 1) * sizeof(*fresh));
     size_t count = 0;
     for (size_t i = 0; i < now->break_count; i++)
-        if (!has_break(before, now->breaks[i].address))
+        if (!before || !has_break(before, now->breaks[i].address))
             fresh[count++] = now->breaks[i].address;
-    if (machine->jit && count)
+    if (count)
         jit_forget_code(machine->jit, fresh, count);
     free(fresh);
 }
@@ -355,29 +383,38 @@ static bool is_empty(const struct hart_points *points)
            !points->interrupts && !points->calls && !points->waits;
 }
 
+/* The points and what they point to, in one piece. */
+static struct hart_points *points_copy(const struct hart_points *points)
+{
+    size_t breaks = points->break_count, watches = points->watch_count;
+    struct hart_points *copy =
+        xmalloc(sizeof(*copy) + (breaks + watches) * sizeof(struct hart_point));
+    struct hart_point *storage = (struct hart_point *)(copy + 1);
+    *copy = *points;
+    copy->breaks = storage;
+    copy->watches = storage + breaks;
+    if (breaks)
+        memcpy(storage, points->breaks, breaks * sizeof(*storage));
+    if (watches)
+        memcpy(storage + breaks, points->watches, watches * sizeof(*storage));
+    qsort(storage, breaks, sizeof(*storage), compare_points);
+    return copy;
+}
+
 void machine_debug_set_points(struct machine *machine, const struct hart_points *points, bool start)
 {
     struct machine_debug *debug = machine->debug;
-    struct hart_points before = debug->points;
-    struct hart_point *old = debug->storage;
-    size_t breaks = points->break_count, watches = points->watch_count;
-
+    struct hart_points *before = debug->points;
+    struct hart_points *now = is_empty(points) ? NULL : points_copy(points);
     bool ran = interrupt_all(machine);
     debug->start = start;
-    debug->storage = xmalloc((breaks + watches + 1) * sizeof(*debug->storage));
-    if (breaks)
-        memcpy(debug->storage, points->breaks, breaks * sizeof(*debug->storage));
-    if (watches)
-        memcpy(debug->storage + breaks, points->watches, watches * sizeof(*debug->storage));
-    qsort(debug->storage, breaks, sizeof(*debug->storage), compare_points);
-    debug->points = *points;
-    debug->points.breaks = debug->storage;
-    debug->points.watches = debug->storage + breaks;
+    debug->points = now;
     for (unsigned i = 0; i < machine->cpu_count; i++)
-        hart_set_points(machine->cpus[i].hart, is_empty(points) ? NULL : &debug->points);
-    forget_code(machine, &before, &debug->points);
-    free(old);
+        hart_set_points(machine->cpus[i].hart, now);
+    if (machine->jit && now)
+        forget_code(machine, before, now);
     go_on(machine, ran);
+    free(before);
 }
 
 void machine_debug_fence_code(struct machine *machine)

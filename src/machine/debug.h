@@ -21,8 +21,12 @@ struct machine_debug_hooks {
 
 /* One debugger at a time: false if there is one. Harts run on as they did. */
 bool machine_debug_attach(struct machine *machine, const struct machine_debug_hooks *hooks);
-/* All points go, and all harts run on. */
-void machine_debug_detach(struct machine *machine);
+/* All points go, and all harts run on, but for those in `held`. */
+void machine_debug_detach(struct machine *machine, uint64_t held);
+
+/* Resets the machine before it returns; harts that are held stay so, at their first instruction.
+ * False: what boots cannot be loaded again, and the machine ends. */
+bool machine_debug_reset(struct machine *machine);
 
 struct hart *machine_debug_hart(struct machine *machine, unsigned index);
 unsigned machine_debug_hart_count(const struct machine *machine);

@@ -54,10 +54,11 @@ struct cpu {
     bool told;                /* `stop` is news */
     struct machine_stop stop; /* why it stopped by itself */
     /* The loop's thread while the hart is held, else the hart's: */
-    bool pass; /* the instruction at pass_pc is executed whatever breakpoint is there */
+    bool resumed; /* it was held, and has not run on yet */
+    bool pass;    /* the instruction at pass_pc is executed whatever there is to stop for */
+    unsigned pass_flags, range_flags; /* HART_STEP_... */
     uint64_t pass_pc;
     bool range, range_done; /* stepping until pc is outside of range_size bytes */
-    bool range_interrupts;
     uint64_t range_start, range_size;
 
     struct loop_timer *sbi_timer; /* SBI set_timer on a hart without Sstc */
@@ -141,6 +142,9 @@ struct machine {
  * block boundary. */
 void machine_request(struct machine *machine, uint32_t requests, int status);
 
+/* Does what was asked for. On the loop's thread. */
+void machine_serve_requests(struct machine *machine);
+
 /* --- cpu.c: hart threads -----------------------------------------------------------------------
  */
 
@@ -155,7 +159,7 @@ void cpu_reset_all(struct machine *machine);
 void cpu_update_clock(struct machine *machine);
 
 /* hart_debug_step for a parked hart, on the loop's thread. */
-void cpu_step(struct cpu *cpu, bool interrupts);
+void cpu_step(struct cpu *cpu, unsigned flags);
 
 /* Starts the threads (parked), on the first call. */
 bool cpu_start_threads(struct machine *machine, struct error *err);
