@@ -105,6 +105,18 @@ struct hart_walk {
  * permissions say. */
 bool hart_debug_walk(struct hart *hart, uint64_t va, int privilege, struct hart_walk *walk);
 
+/* A translation that the hart has cached. */
+struct hart_tlb_entry {
+    uint64_t va; /* of the page */
+    unsigned accesses; /* mask by enum access */
+    bool slow, watched; /* registers; a debugger watches it */
+    unsigned privilege; /* of its context */
+    uint64_t satp;
+};
+
+void hart_debug_tlb(const struct hart *hart,
+                    void (*tell)(void *opaque, const struct hart_tlb_entry *entry), void *opaque);
+
 /*
  * Copies from or to virtual memory that is RAM (or, when reading, ROM), whatever permissions say.
  * Returns how many bytes were copied before the first that is not mapped or not memory. What was

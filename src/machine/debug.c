@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "jit/jit.h"
+#include "machine/board.h"
 #include "machine/internal.h"
 
 /* Changes while no hart executes; all_stop is under the machine's lock. */
@@ -218,6 +219,19 @@ bool machine_debug_started(const struct machine *machine, unsigned index)
 struct memory *machine_debug_memory(struct machine *machine)
 {
     return machine->memory;
+}
+
+const char *machine_debug_device(const struct machine *machine, unsigned index, const char **type)
+{
+    if (index >= machine->device_count)
+        return NULL;
+    *type = machine->devices[index]->type->name;
+    return machine->devices[index]->name;
+}
+
+uint64_t machine_debug_ecam(void)
+{
+    return board_map.pci_ecam.base;
 }
 
 /* --- Holding and releasing --------------------------------------------------------------------
