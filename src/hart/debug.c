@@ -169,6 +169,8 @@ bool debug_before(struct hart *hart, enum hart_stop_reason reason)
 
 void hart_debug_step(struct hart *hart, unsigned flags)
 {
+    if ((flags & HART_STEP_BREAKS) && hart->points && engine_break(hart) == DEBUG_BREAK_STOP)
+        return;
     hart->private->interrupts_held = !(flags & HART_STEP_INTERRUPTS);
     hart->private->unwatched = flags & HART_STEP_UNWATCHED;
     hart_step(hart);

@@ -77,6 +77,7 @@ struct hart_stop hart_take_stop(struct hart *hart);
 enum {
     HART_STEP_INTERRUPTS = 1, /* one that is pending is taken instead of the instruction */
     HART_STEP_UNWATCHED = 2,  /* watchpoints do not count */
+    HART_STEP_BREAKS = 4,     /* breakpoints do: the hart may stop before the instruction */
 };
 
 void hart_debug_step(struct hart *hart, unsigned flags);

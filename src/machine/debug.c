@@ -93,7 +93,7 @@ bool debug_execute(struct cpu *cpu)
     struct hart *hart = cpu->hart;
     for (unsigned steps = 0; cpu->resumed && is_stepping(cpu, steps); steps++) {
         hart_debug_step(hart, (cpu->range ? cpu->range_flags : 0) |
-                                  (is_passing(cpu) ? cpu->pass_flags : 0));
+                                  (is_passing(cpu) ? cpu->pass_flags : HART_STEP_BREAKS));
         bool may = may_run(cpu);
         /* If not, perhaps nothing was executed. */
         cpu->pass &= !may && hart->pc == cpu->pass_pc;
