@@ -50,7 +50,16 @@ class Basics(DebugTest):
             ("continue", r"exited normally|Remote connection closed|\[Inferior"))
         self.assertEqual(target.wait(10), 0)
 
+    # gdb takes a file without an OS for one of Linux, for which it steps by breakpoints of its
+    # own, unless the server knows better.
+
     def test_stepping(self):
+        self.stepping("set osabi GNU/Linux")
+
+    def test_stepping_by_the_machine(self):
+        self.stepping("set osabi none")
+
+    def stepping(self, setting):
         self.session(
             ("break outer", None), ("continue", r"Breakpoint 1, outer"),
             ("step", rf"middle \(value=11\).*{line('basic.c', 'middle')}"),
@@ -68,9 +77,9 @@ class Basics(DebugTest):
             ("advance store", rf"store \(value=7\)"),
             ("stepi", None), ("nexti", None),
             ("x/i $pc", r"=> "),
-            ("display/i $pc", r"1: x/i \$pc\n=> "),
+            ("display/i $pc", None),
             ("stepi", r"1: x/i \$pc\n=> "),
-            ("info display", r"1:.*\$pc"))
+            ("info display", r"1:.*\$pc"), settings=[setting])
 
     def test_watchpoints(self):
         self.session(
@@ -197,8 +206,9 @@ class Basics(DebugTest):
             ("stepi", r"trap_entry"),
             ("p $mcause", r"= .*11"),
             ("continue", r"Breakpoint 2, trap \(cause=11"),
-            ("finish", r"Value returned is"),
-            ("p traps", r"= 1"), ("p last_cause", r"= 11"))
+            ("finish", r"trap_entry.*Value returned is"),
+            ("p traps", r"= 1"), ("p last_cause", r"= 11"),
+            settings=["set osabi none"] if ON_QEMU else [])
 
     def test_optimised_code(self):
         self.session(
