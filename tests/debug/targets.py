@@ -226,18 +226,19 @@ def escape_echo(command):
 
 def lldb(test, target, steps, connect=True, file=True, settings=()):
     """A session of lldb, likewise."""
-    argv = ["lldb-19", "--no-lldbinit", "--batch", "--no-use-colors"]
-    before = ["settings set interpreter.stop-command-source-on-error false",
-              "settings set plugin.process.gdb-remote.packet-timeout 20",
-              "settings set target.require-hardware-breakpoint false", *settings]
+    before = ["settings set plugin.process.gdb-remote.packet-timeout 20", *settings]
     if file:
         before.append(f"target create {target.image}")
     if connect:
         before.append(f"gdb-remote 127.0.0.1:{target.port}")
-    for command in before:
-        argv += ["-o", command]
+    script = before
     for index, (command, _) in enumerate(steps):
-        argv += ["-o", f"script print('@@{index}@')", "-o", command]
+        script += [f"script print('@@{index}@')", command]
+    # Of commands on its command line lldb runs none after an error.
+    path = pathlib.Path(target.folder.name) / "session.lldb"
+    path.write_text("\n".join(script) + "\n")
+    argv = ["lldb-19", "--no-lldbinit", "--batch", "--no-use-colors",
+            "-o", f"command source --stop-on-error false --stop-on-continue false {path}"]
     status, output = run_debugger(argv, target)
     # The marks stand alone on lines; what lldb echoes of them does not.
     pieces = re.split(r"^@@(\d+)@\n", output, flags=re.M)
