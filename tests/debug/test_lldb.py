@@ -70,8 +70,8 @@ class Basics(LldbTest):
             ("thread step-inst", r"instruction step into"),
             ("thread step-inst-over", r"instruction step over"),
             ("thread step-inst --count 4", r"instruction step into"),
+            ("breakpoint delete --force", None),
             (f"thread until {line('basic.c', 'count') + 1}", STOPPED + "step until"),
-            ("finish", r"step out"),
             ("p counter", r"\(unsigned int\) (\$\d+ = )?10|10"))
 
     def test_optimised_code(self):

@@ -186,12 +186,13 @@ class Remote:
                                          f"{self.transcript()}")
                 self.fill(until)
                 continue
+            raw, kind, body, found = match[0], match[1], match[2], int(match[3], 16)
             del self.buffer[:match.end()]
-            self.note("<-", match[0])
-            if checksum(match[2]) != int(match[3], 16):
+            self.note("<-", raw)
+            if checksum(body) != found:
                 raise AssertionError(f"a reply with a wrong checksum\n{self.transcript()}")
-            payload = expand(match[2])
-            if match[1] == b"%":
+            payload = expand(body)
+            if kind == b"%":
                 self.notifications.append(payload)
                 if notifications_only:
                     return None
@@ -219,8 +220,7 @@ class Remote:
             if re.match(rb"[+-]*\$", self.buffer):
                 raise AssertionError(f"a packet instead of a notification: "
                                      f"{bytes(self.buffer[:80])!r}\n{self.transcript()}")
-            match = re.match(rb"[+-]*%([^#]*)#..", self.buffer, re.S)
-            if match:
+            if re.match(rb"[+-]*%[^#]*#..", self.buffer, re.S):
                 self.take_packet(until, notifications_only=True)
             else:
                 self.fill(until)
