@@ -1,4 +1,5 @@
-/* One hart with something of everything that a debugger looks at. It does `rounds` rounds of work and passes. */
+/* One hart with something of everything that a debugger looks at. It does `rounds` rounds of work
+ * and passes. */
 #include "program.h"
 
 enum colour { RED, GREEN = 5, BLUE };

@@ -1,6 +1,7 @@
 /*
- * Four harts that take turns: each holds the lock for one increment of its own counter. They do so for ever, unless a debugger sets `limit`.
- * With IDLE the harts but the first sleep in wfi, and wake by a software interrupt for one increment.
+ * Four harts that take turns: each holds the lock for one increment of its own counter. They do so
+ * for ever, unless a debugger sets `limit`. With IDLE the harts but the first sleep in wfi, and
+ * wake by a software interrupt for one increment.
  */
 #include "program.h"
 

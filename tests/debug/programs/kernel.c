@@ -1,14 +1,15 @@
 /*
- * A kernel in miniature: S-mode on the machine's SBI, Sv39 with the kernel in the upper half, two processes at the same addresses with an ASID
- * each, system calls, and a timer that takes turns between them. It shuts down after `limit` system calls.
+ * A kernel in miniature: S-mode on the machine's SBI, Sv39 with the kernel in the upper half, two
+ * processes at the same addresses with an ASID each, system calls, and a timer that takes turns
+ * between them. It shuts down after `limit` system calls.
  */
 #include "program.h"
 
-#define OFFSET 0xffffffff00000000
-#define PAGE 4096
+#define OFFSET    0xffffffff00000000
+#define PAGE      4096
 #define USER_CODE 0x10000
 #define USER_DATA 0x20000
-#define TICK 20000 /* of the 10 MHz clock */
+#define TICK      20000 /* of the 10 MHz clock */
 
 enum { V = 1, R = 2, W = 4, X = 8, U = 16, G = 32, A = 64, D = 128 };
 enum { CALL_YIELD = 1, CALL_COUNT = 2 };

@@ -1,4 +1,5 @@
-/* A loop whose speed a benchmark reads from `progress`, and on the same pages what it sets breakpoints and watchpoints on. */
+/* A loop whose speed a benchmark reads from `progress`, and on the same pages what it sets
+ * breakpoints and watchpoints on. */
 #include "program.h"
 
 volatile uint64_t progress;
