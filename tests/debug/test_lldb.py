@@ -240,7 +240,7 @@ class Harts(LldbTest):
             ("thread select 1", r"thread #1"), ("register read mhartid", r"= 0x0+\b"),
             ("thread select 4", r"thread #4"), ("register read mhartid", r"= 0x0*3"),
             ("thread backtrace all", r"thread #1.*frame #0.*thread #4.*frame #0"),
-            ("thread select 3", None),
+            ("thread select 3", None), ("breakpoint delete --force", None),
             ("thread step-out", r"step out.*spin"),
             name="harts", harts=4)
 
