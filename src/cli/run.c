@@ -12,6 +12,7 @@
 #include "cli/run_options.h"
 #include "cli/signals.h"
 #include "control/control.h"
+#include "debug/debug.h"
 #include "machine/machine.h"
 
 static double seconds(struct timeval time)
@@ -83,6 +84,17 @@ static int dump_tree(struct run_options *options)
     return ok ? 0 : cli_fail(&err);
 }
 
+static bool debug_attach(struct machine *machine, const struct run_options *options,
+                         struct debug_server **server, struct error *err)
+{
+    if (!options->gdb)
+        return !options->gdb_wait || error_set(err, "--gdb-wait: say with --gdb where to wait");
+    *server = debug_server_create(machine, options->gdb, options->gdb_wait, err);
+    if (*server)
+        log_info("waiting for a debugger at %s", debug_server_address(*server));
+    return *server;
+}
+
 /* From a paused machine to its end. */
 static int run_machine(struct machine *machine, const struct run_options *options)
 {
@@ -91,6 +103,11 @@ static int run_machine(struct machine *machine, const struct run_options *option
     control_add_machine(control, machine);
     if ((options->trace && !trace_configure(options->trace, &err)) ||
         (options->control && !control_listen(control, options->control, &err))) {
+        control_destroy(control);
+        return cli_fail(&err);
+    }
+    struct debug_server *debug = NULL;
+    if (!debug_attach(machine, options, &debug, &err)) {
         control_destroy(control);
         return cli_fail(&err);
     }
@@ -104,6 +121,7 @@ static int run_machine(struct machine *machine, const struct run_options *option
 
     signals_attach(NULL);
     prompt_destroy(prompt);
+    debug_server_destroy(debug);
     control_destroy(control);
     if (options->stats)
         print_stats(&stats, machine, options->config.cpus);

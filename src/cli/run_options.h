@@ -9,6 +9,8 @@ struct run_options {
     const char *dump_dtb; /* NULL or a file, "-" for stdout */
     const char *trace;    /* NULL or as trace_configure takes it */
     const char *control;  /* NULL or "unix:PATH" */
+    const char *gdb;      /* NULL or where debug_server_create listens */
+    bool gdb_wait;
     bool stats;
     unsigned flash_count;
     char **copies; /* the lists that `config` points into; owned */

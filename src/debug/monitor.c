@@ -1,0 +1,2 @@
+#include "debug/session.h"
+const struct command monitor_commands[] = {{0}};
