@@ -294,6 +294,7 @@ class Machine(DebugTest):
             ("p counter", r"= 10"),
             (f"monitor {reset}", None),
             ("maintenance flush register-cache", None),
+            ("info registers pc", r"pc\s+0x(1000|80000000)\s"),
             ("continue", r"store \(value=7\)"),
             ("p counter", r"= 10")])
 

@@ -111,7 +111,7 @@ class Basics(LldbTest):
             ("register write t3 0x1122334455667788", r""),
             ("register read t3", r"t3 = 0x1122334455667788"),
             ("register read x28", None if ON_QEMU else r"0x1122334455667788"),
-            ("register read pc sp fp ra", r"pc = 0x.*\n.*sp = 0x.*\n.*fp = 0x.*\n.*ra = 0x"),
+            ("register read pc sp fp ra", r"pc = 0x.*\n.*sp = 0x.*\n.*(fp|s0) = 0x.*\n.*ra = 0x"),
             ("register read arg1", r"(a0|arg1|x10) = 0x"),
             ("register write mscratch 0x5a5a", r""),
             ("register read mscratch", r"mscratch = 0x0*5a5a"),
