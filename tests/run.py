@@ -163,6 +163,7 @@ def test_classes(module):
 
 # Guests that --long boots on the interpreter too.
 BOTH_ENGINES = ("boot", "disk", "net", "share")
+DEBUG_ENGINES = ("jit", "interp")
 
 
 class PythonJob:
@@ -289,6 +290,11 @@ def python_jobs(layer, wanted, long):
                                if any(name in f"{job.name}.{method}" for name in wanted)]
                 if wanted and not job.methods:
                     continue
+            if layer == "debug":
+                # A debugger must see the same on both engines; on QEMU there is only one.
+                for engine in DEBUG_ENGINES[:1 if "DEBUG_SERVER" in os.environ else None]:
+                    yield PythonJob(layer, path, class_name, job.methods, engine=engine)
+                continue
             yield job
             if long and layer == "guest" and path.stem in BOTH_ENGINES:
                 yield PythonJob(layer, path, class_name, job.methods, engine="interp")
