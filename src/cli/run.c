@@ -12,6 +12,9 @@
 #include "cli/run_options.h"
 #include "cli/signals.h"
 #include "control/control.h"
+#include "debug/profile.h"
+#include "debug/report.h"
+#include "debug/symbols.h"
 #include "machine/machine.h"
 
 static double seconds(struct timeval time)
@@ -83,6 +86,20 @@ static int dump_tree(struct run_options *options)
     return ok ? 0 : cli_fail(&err);
 }
 
+/* NULL without --symbols, or with an error. */
+static struct symbols *load_symbols(const struct run_options *options, struct error *err)
+{
+    struct symbols *symbols = options->symbols_count ? symbols_create() : NULL;
+    err->message[0] = '\0';
+    for (unsigned i = 0; i < options->symbols_count; i++)
+        if (!symbols_add(symbols, options->symbols[i].file, options->symbols[i].offset, err)) {
+            error_prefix(err, "--symbols");
+            symbols_destroy(symbols);
+            return NULL;
+        }
+    return symbols;
+}
+
 /* From a paused machine to its end. */
 static int run_machine(struct machine *machine, const struct run_options *options)
 {
@@ -110,6 +127,22 @@ static int run_machine(struct machine *machine, const struct run_options *option
     return status;
 }
 
+/* The same, with what looks inside. */
+static int run_watched(struct machine *machine, const struct run_options *options,
+                       struct symbols *symbols)
+{
+    struct error err;
+    struct profile *profile = NULL;
+    if (options->profile && !(profile = profile_create(machine, options->profile, symbols, &err)))
+        return cli_fail(&err);
+    struct report *report = symbols ? report_create(machine, symbols) : NULL;
+    int status = run_machine(machine, options);
+    if (!profile_finish(profile, &err))
+        status = cli_fail(&err);
+    report_destroy(report);
+    return status;
+}
+
 static int run_guest(struct run_options *options)
 {
     struct error err;
@@ -117,11 +150,13 @@ static int run_guest(struct run_options *options)
         return dump_tree(options);
     if (!signals_init(&err))
         return cli_fail(&err);
-    struct machine *machine = machine_create(&options->config, &err);
-    if (!machine)
+    struct symbols *symbols = load_symbols(options, &err);
+    if (err.message[0])
         return cli_fail(&err);
-    int status = run_machine(machine, options);
+    struct machine *machine = machine_create(&options->config, &err);
+    int status = machine ? run_watched(machine, options, symbols) : cli_fail(&err);
     machine_destroy(machine);
+    symbols_destroy(symbols);
     /* A failure stays one in the eight bits that the parent sees. */
     return status & ~0xff ? 0xff : status;
 }

@@ -4,11 +4,22 @@
 #include "cli/options.h"
 #include "hartvisor/machine.h"
 
+#define RUN_SYMBOLS_MAX 32
+
+/* A file of --symbols. */
+struct run_symbols {
+    const char *file;
+    int64_t offset; /* run-time address minus address in the file */
+};
+
 struct run_options {
     struct machine_config config;
     const char *dump_dtb; /* NULL or a file, "-" for stdout */
     const char *trace;    /* NULL or as trace_configure takes it */
     const char *control;  /* NULL or "unix:PATH" */
+    const char *profile;  /* NULL or a file */
+    struct run_symbols symbols[RUN_SYMBOLS_MAX];
+    unsigned symbols_count;
     bool stats;
     unsigned flash_count;
     char **copies; /* the lists that `config` points into; owned */
