@@ -12,10 +12,11 @@
 #include "hart/hart.h"
 #include "machine/machine.h"
 
-#define PERIOD_NS  (UINT64_C(1000000000) / 997) /* a prime: in step with nothing */
-#define DEPTH_MAX  64
-#define STACKS_MAX (1u << 17) /* of a hart: what is new after that is counted, but not told apart  \
-                               */
+#define PERIOD_NS (UINT64_C(1000000000) / 997) /* a prime: in step with nothing */
+#define DEPTH_MAX 64
+#define STACKS_MAX                                                                                 \
+    (1u << 17) /* of a hart: what is new after that is counted, but not told apart                 \
+                */
 
 /* Addresses are innermost first; bit 0 is set where they are what a call returns to. */
 struct stack {

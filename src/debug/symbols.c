@@ -62,13 +62,20 @@ static int compare(uint64_t a, uint64_t b)
     return a < b ? -1 : a > b;
 }
 
-/* By address; the one to be named last among equals, so that a search from above meets it first. */
+/* How well a symbol names what is at its address. __ often are aliases, or marks of the linker. */
+static unsigned preference(const struct symbol_entry *entry)
+{
+    return (entry->rank >= RANK_LOCAL) << 5 | (strncmp(entry->name, "__", 2) != 0) << 4 |
+           entry->rank;
+}
+
+/* By address; among equals the one to be named is the last. */
 static int by_address(const void *left, const void *right)
 {
     const struct symbol_entry *a = left, *b = right;
     int order = compare(a->address, b->address);
     if (!order)
-        order = compare(a->rank, b->rank);
+        order = compare(preference(a), preference(b));
     if (!order)
         order = compare(a->end, b->end);
     return order ? order : strcmp(b->name, a->name);

@@ -76,9 +76,10 @@ struct step {
     void *opaque;
 };
 
+/* A virtual address of 57 bits, the widest scheme's, is sign-extended. */
 static bool is_code_address(uint64_t pc)
 {
-    return pc && !(pc & 1) && pc != UINT64_MAX - 1;
+    return pc && !(pc & 1) && pc == (uint64_t)((int64_t)(pc << 7) >> 7);
 }
 
 static const struct rules *find_rules(struct unwinder *unwinder, uint64_t pc)
