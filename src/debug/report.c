@@ -138,8 +138,11 @@ static void on_event(void *opaque, const struct machine_event_info *info)
 {
     struct report *report = opaque;
     struct hart *hart;
-    if (info->event == MACHINE_EVENT_RESET)
+    if (info->event == MACHINE_EVENT_RESET) {
+        pthread_mutex_lock(&report->lock);
         report->panicked = false;
+        pthread_mutex_unlock(&report->lock);
+    }
     if (info->event != MACHINE_EVENT_SHUTDOWN || info->by_guest)
         return;
     for (unsigned i = 0; (hart = machine_hart(report->machine, i)); i++)
