@@ -98,8 +98,10 @@ static void make_places(struct symbols *symbols)
 {
     size_t count = 0;
     uint64_t covered = 0; /* the end of what has a size, so far */
+    if (!symbols->count)
+        return; /* a file with DWARF only */
     free(symbols->places);
-    symbols->places = xmalloc((symbols->count + 1) * sizeof(*symbols->places));
+    symbols->places = xmalloc(symbols->count * sizeof(*symbols->places));
     memcpy(symbols->places, symbols->entries, symbols->count * sizeof(*symbols->places));
     struct symbol_entry *places = symbols->places;
     qsort(places, symbols->count, sizeof(*places), by_address);

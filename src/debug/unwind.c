@@ -82,6 +82,29 @@ static bool is_code_address(uint64_t pc)
     return pc && !(pc & 1) && pc == (uint64_t)((int64_t)(pc << 7) >> 7);
 }
 
+/* jal, jalr or c.jalr, with a link register. */
+static bool is_call(const struct step *step, uint64_t end)
+{
+    uint16_t halves[2];
+    if (!step->read(step->opaque, end - sizeof(halves), halves, sizeof(halves)))
+        return false;
+    unsigned opcode = halves[0] & 0x7f;
+    return ((opcode == 0x6f || opcode == 0x67) && (halves[0] & 0xf80)) ||
+           ((halves[1] & 0xf07f) == 0x9002 && (halves[1] & 0xf80));
+}
+
+/* Something on the stack, or in ra, that a function may return to. Where no symbol says that there
+ * is a function, it must be behind a call: programs without frame pointers have anything in s0. */
+static bool is_return_address(const struct step *step, uint64_t pc)
+{
+    struct symbol symbol;
+    if (!is_code_address(pc))
+        return false;
+    return (step->unwinder->symbols && symbols_find(step->unwinder->symbols, pc, &symbol) &&
+            symbol.function) ||
+           is_call(step, pc);
+}
+
 static const struct rules *find_rules(struct unwinder *unwinder, uint64_t pc)
 {
     pc &= ~UINT64_C(1); /* behind a call less one: still in the call */
@@ -174,7 +197,7 @@ static bool read_saved(const struct step *step, struct saved *saved)
 static bool step_by_ra(const struct step *step)
 {
     uint64_t ra = step->registers->x[RA];
-    if (!is_code_address(ra) || ra == step->registers->pc)
+    if (!is_return_address(step, ra) || ra == step->registers->pc)
         return false;
     step->registers->pc = ra;
     *step->known &= ~KNOWN(RA);
@@ -210,7 +233,7 @@ static enum unwind_method step_by_frame(const struct step *step)
     }
     if (is_frameless(step, &saved) && step_by_ra(step))
         return UNWIND_RA;
-    if (!is_code_address(saved.ra))
+    if (!is_return_address(step, saved.ra))
         return UNWIND_START;
     registers->pc = saved.ra;
     registers->x[RA] = saved.ra;
