@@ -84,19 +84,16 @@ static struct json_object *thread_object(struct debug_session *session, unsigned
 {
     struct json_object *object = json_object_new_object(), *registers = json_object_new_object();
     struct hart *hart = machine_debug_hart(session->machine, index);
-    const struct session_hart *state = &session->harts[index];
     char name[16];
     snprintf(name, sizeof(name), "hart %u", index);
     json_object_object_add(object, "tid", json_object_new_int((int)index + 1));
     json_object_object_add(object, "name", json_object_new_string(name));
-    bool stopped = index == session->stopped_hart;
-    if (stopped) {
-        json_object_object_add(object, "signal", json_object_new_int(state->asked ? 2 : 5));
-        json_object_object_add(object, "reason",
-                               json_object_new_string(state->asked ? "signal" : "trace"));
-    } else {
-        json_object_object_add(object, "reason", json_object_new_string("none"));
-    }
+    bool told = index == session->stopped_hart;
+    if (told)
+        json_object_object_add(object, "signal",
+                               json_object_new_int((int)run_signal(session, index)));
+    json_object_object_add(object, "reason",
+                           json_object_new_string(told ? run_reason(session, index) : "none"));
     static const uint8_t expedited[] = {1, 2, 8, REGISTER_PC};
     for (unsigned i = 0; i < sizeof(expedited); i++) {
         struct buffer text = {0};
@@ -135,8 +132,10 @@ static void handle_stop_info(struct debug_session *session, const struct argumen
     int64_t thread = (int64_t)arguments[0].number;
     if (thread < 1 || thread > (int)session->hart_count)
         reply_error(session, REMOTE_EINVAL, "there is no such thread");
-    else
+    else if (thread == (int)session->stopped_hart + 1)
         run_stop_reply(session, (unsigned)thread - 1);
+    else
+        run_idle_reply(session, (unsigned)thread - 1);
 }
 
 /* --- Memory ----------------------------------------------------------------------------------------- */
@@ -167,7 +166,7 @@ static void handle_region(struct debug_session *session, const struct argument *
                                                                         : next;
             base = mapped ? ram[i].base : base;
         }
-        size = next - base;
+        size = next == UINT64_MAX ? -base : next - base;
     } else if (!mapped && !walk.count) { /* not canonical */
         base = UINT64_C(1) << 38;
         size = address - base + 1;

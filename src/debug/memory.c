@@ -251,7 +251,7 @@ const struct command memory_commands[] = {
     {"M", "h,h:b", handle_write, .stands = true},
     {"x", "h,h", handle_read_binary, .stands = true},
     {"X", "h,h:x", handle_write, .stands = true},
-    {"MultiMemRead", ":ranges:s", handle_read_several, .stands = true},
+    {"MultiMemRead:ranges:", "s", handle_read_several, .stands = true},
     {"qSearch:memory", ":h;h;x", handle_search, .stands = true},
     {"qCRC", ":h,h", handle_crc, .stands = true},
     {"qqemu.PhyMemMode", "", handle_physical},

@@ -46,6 +46,10 @@ static void handle_attached(struct debug_session *session, const struct argument
 static void handle_thread_events(struct debug_session *session, const struct argument *arguments,
                                  size_t count)
 {
+    if (arguments[0].number > 1) {
+        reply_error(session, REMOTE_EINVAL, "QThreadEvents is 0 or 1");
+        return;
+    }
     session->thread_events = arguments[0].number;
     points_catch(session->points)->starts = session->thread_events;
     points_changed(session->points);
@@ -143,7 +147,6 @@ static void handle_extra_info(struct debug_session *session, const struct argume
 const struct command query_commands[] = {
     {"qSupported", "?:s", handle_supported},
     {"QStartNoAckMode", "", handle_no_ack},
-    {"H", "", handle_ok},
     {"Hg", "t", handle_general},
     {"Hc", "t", handle_continued},
     {"T", "t", handle_alive},

@@ -150,12 +150,13 @@ static void handle_write(struct debug_session *session, const struct argument *a
     unsigned number = arguments[0].number < REGISTER_LIMIT ? (unsigned)arguments[0].number
                                                            : REGISTER_LIMIT;
     uint64_t value = 0;
-    if (!arguments[1].size || arguments[1].size > 8) {
-        reply_error(session, REMOTE_EINVAL, "a register has 1 to 8 bytes, not %zu",
+    unsigned bits = register_bits(hart, number);
+    if (bits && arguments[1].size != bits / 8) {
+        reply_error(session, REMOTE_EINVAL, "register %u has %u bytes, not %zu", number, bits / 8,
                     arguments[1].size);
         return;
     }
-    for (size_t i = 0; i < arguments[1].size; i++)
+    for (size_t i = 0; i < bits / 8; i++)
         value |= (uint64_t)arguments[1].data[i] << 8 * i;
     if (!register_write(hart, number, value)) {
         reply_error(session, REMOTE_EINVAL, "register %llu is not to be written, or not so",

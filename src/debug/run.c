@@ -24,13 +24,29 @@ static uint64_t all_harts(const struct debug_session *session)
 /* --- Stop replies ------------------------------------------------------------------------------
  */
 
-static unsigned stop_signal(const struct session_hart *hart)
+unsigned run_signal(const struct debug_session *session, unsigned index)
 {
+    const struct session_hart *hart = &session->harts[index];
     if (hart->asked)
         return SIGNAL_INT;
     if (hart->stop.hart.reason != HART_STOP_LOST)
         return SIGNAL_TRAP;
     return hart->stop.hart.cause == TRAP_ILLEGAL ? SIGNAL_ILL : SIGNAL_SEGV;
+}
+
+/* In LLDB's words. */
+const char *run_reason(const struct debug_session *session, unsigned index)
+{
+    static const char *const reasons[] = {
+        [HART_STOP_NONE] = "trace",     [HART_STOP_BREAK] = "breakpoint",
+        [HART_STOP_WATCH] = "watchpoint", [HART_STOP_TRAP] = "exception",
+        [HART_STOP_CALL] = "exception", [HART_STOP_WAIT] = "exception",
+        [HART_STOP_LOST] = "exception",
+    };
+    const struct session_hart *hart = &session->harts[index];
+    if (hart->asked || !hart->ran)
+        return "signal"; /* it was stopped from outside */
+    return reasons[hart->stop.hart.reason];
 }
 
 static void put_reason(struct debug_session *session, unsigned index)
@@ -51,12 +67,7 @@ static void put_reason(struct debug_session *session, unsigned index)
         buffer_text(&session->reply, kind ? "hwbreak:;" : "swbreak:;");
     if (!session->threads_in_stop)
         return;
-    const char *reason = hart->asked                          ? "signal"
-                         : stop->reason == HART_STOP_WATCH    ? "watchpoint"
-                         : stop->reason == HART_STOP_BREAK    ? "breakpoint"
-                         : stop->reason == HART_STOP_NONE     ? "trace"
-                                                              : "exception";
-    buffer_format(&session->reply, "reason:%s;", reason);
+    buffer_format(&session->reply, "reason:%s;", run_reason(session, index));
     if (!hart->asked && stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
         char text[32];
         int length = snprintf(text, sizeof(text), "%llu 0", (unsigned long long)stop->address);
@@ -77,25 +88,35 @@ static void put_threads(struct debug_session *session)
     buffer_text(&session->reply, ";");
 }
 
-void run_stop_reply(struct debug_session *session, unsigned index)
+/* Signal, thread, and the registers that every client reads next. */
+static void put_hart(struct debug_session *session, unsigned index, unsigned signal)
 {
-    /* Registers that every client reads next. */
     static const uint8_t expedited[] = {1, 2, 8, REGISTER_PC};
-    struct session_hart *hart = &session->harts[index];
-    struct hart *state = machine_debug_hart(session->machine, index);
-    unsigned signal = hart->asked && session->non_stop ? 0 : stop_signal(hart);
+    struct hart *hart = machine_debug_hart(session->machine, index);
     buffer_format(&session->reply, "T%02x", signal);
     for (unsigned i = 0; i < ARRAY_SIZE(expedited); i++) {
         uint64_t value;
-        register_read(state, expedited[i], &value);
+        register_read(hart, expedited[i], &value);
         buffer_format(&session->reply, "%02x:", expedited[i]);
         buffer_value(&session->reply, value, 8);
         buffer_text(&session->reply, ";");
     }
-    put_reason(session, index);
     buffer_text(&session->reply, "thread:");
     reply_thread(session, index);
     buffer_format(&session->reply, ";core:%x;", index);
+}
+
+void run_idle_reply(struct debug_session *session, unsigned index)
+{
+    put_hart(session, index, 0);
+    buffer_text(&session->reply, "reason:none;");
+}
+
+void run_stop_reply(struct debug_session *session, unsigned index)
+{
+    const struct session_hart *hart = &session->harts[index];
+    put_hart(session, index, hart->asked && session->non_stop ? 0 : run_signal(session, index));
+    put_reason(session, index);
     if (session->threads_in_stop)
         put_threads(session);
 }
@@ -286,7 +307,7 @@ static void handle_why(struct debug_session *session, const struct argument *arg
         hart->pending = held >> i & 1;
     }
     int next = first_pending(session);
-    session->notifying = next >= 0;
+    session->notifying = session->listing = next >= 0;
     if (next < 0) {
         reply_ok(session);
         return;
@@ -295,13 +316,19 @@ static void handle_why(struct debug_session *session, const struct argument *arg
     run_stop_reply(session, (unsigned)next);
 }
 
+/* GDB 13 gives up if an answer to ? is followed by a second one: what else stands still is told of
+ * by notifications. */
 static void handle_stopped(struct debug_session *session, const struct argument *arguments,
                            size_t count)
 {
     int next = first_pending(session);
-    session->notifying = next >= 0;
-    if (next < 0) {
-        reply_ok(session);
+    bool listing = session->listing;
+    session->notifying = next >= 0 && !listing;
+    session->listing = false;
+    if (!session->notifying) {
+        session_send(session, '$', "OK", 2);
+        session->no_reply = true;
+        notify(session);
         return;
     }
     tell(session, (unsigned)next);
@@ -323,8 +350,8 @@ static bool interrupts_step(const struct debug_session *session)
 
 static void let_go(struct debug_session *session, unsigned index)
 {
-    session->harts[index].stopped = false;
-    session->harts[index].asked = false;
+    session->harts[index].stopped = session->harts[index].asked = false;
+    session->harts[index].ran = true;
     session->harts[index].stop = (struct machine_stop){0};
 }
 
@@ -489,7 +516,7 @@ static void handle_vcont(struct debug_session *session, const struct argument *a
     run_attach(session);
     if (!session->non_stop && session->running)
         reply_error(session, REMOTE_EBUSY, "harts are running: interrupt them first");
-    else if (!parse_actions(session, &arguments[0], actions))
+    else if (!arguments[0].size || !parse_actions(session, &arguments[0], actions))
         reply_error(session, REMOTE_EINVAL, "the actions of vCont are malformed");
     else
         resume(session, actions);
@@ -603,9 +630,21 @@ static void handle_set_step_mask(struct debug_session *session, const struct arg
 
 /* --- The end, and beginning again -------------------------------------------------------------- */
 
+/* Whether the process is meant that there is. */
+static bool is_process(struct debug_session *session, const struct argument *arguments,
+                       size_t count)
+{
+    if (!count || arguments[0].number == 1)
+        return true;
+    reply_error(session, REMOTE_EINVAL, "there is no process but 1");
+    return false;
+}
+
 static void handle_detach(struct debug_session *session, const struct argument *arguments,
                           size_t count)
 {
+    if (!is_process(session, arguments, count))
+        return;
     session_send(session, '$', "OK", 2);
     session->no_reply = true;
     session_end(session);
@@ -627,6 +666,8 @@ static void handle_kill(struct debug_session *session, const struct argument *ar
 static void handle_vkill(struct debug_session *session, const struct argument *arguments,
                          size_t count)
 {
+    if (!is_process(session, arguments, count))
+        return;
     session_send(session, '$', "OK", 2);
     handle_kill(session, arguments, count);
 }

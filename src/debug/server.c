@@ -207,6 +207,9 @@ static void server_accept(void *opaque, uint32_t events)
     int on = 1, fd = accept4(server->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return;
+    /* The one before may have said goodbye, and was not heard yet. */
+    for (uint8_t byte; server->fd >= 0 && recv(server->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;)
+        client_ready(server, EPOLLIN);
     if (server->fd >= 0) {
         refuse(fd, "another debugger is connected: it must detach first");
         return;

@@ -19,8 +19,7 @@ struct session_hart {
     bool pending;               /* it stopped, and the client is not told yet */
     bool asked;                 /* it was asked to stop: by an interrupt, or by vCont;t */
     struct machine_stop stop;   /* why, if it was not asked */
-    struct hart_stop last;      /* for `monitor info stop` */
-    bool stepped;
+    bool ran;                   /* since the client attached, or the machine was reset */
 };
 
 struct debug_session {
@@ -45,6 +44,7 @@ struct debug_session {
     bool non_stop;
     bool running;     /* all-stop: the client waits for a stop */
     bool notifying;   /* non-stop: a notification was sent and not answered */
+    bool listing;     /* the same for the answer to ? */
     bool freeze_time; /* while all harts stand still */
     struct session_hart harts[MACHINE_MAX_CPUS];
     unsigned hart_count;
@@ -131,9 +131,11 @@ void run_interrupt(struct debug_session *session);
 void run_stopped(void *session); /* machine_debug_hooks */
 void run_ended(struct debug_session *session, int status);
 void run_stop_reply(struct debug_session *session, unsigned hart);
+/* Of a hart that only stands still with the others, for LLDB. */
+void run_idle_reply(struct debug_session *session, unsigned hart);
+unsigned run_signal(const struct debug_session *session, unsigned hart);
+const char *run_reason(const struct debug_session *session, unsigned hart);
 bool run_reset(struct debug_session *session);
-/* Harts may run: points must be what the client set. */
-void run_let_go(struct debug_session *session, uint64_t mask);
 
 /* --- Registers (registers.c, target.c) -------------------------------------------------------- */
 

@@ -132,7 +132,9 @@ void target_describe(struct buffer *xml, const struct hart *hart)
 {
     enum { AFTER_FCSR = REGISTER_CSR + 4 };
     buffer_text(xml, "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\">"
-                     "<target version=\"1.0\"><architecture>riscv:rv64</architecture>");
+                     "<target version=\"1.0\"><architecture>riscv:rv64</architecture>"
+                     /* or GDB takes the guest for a Linux process, and steps by breakpoints */
+                     "<osabi>none</osabi>");
     put_feature(xml, hart, "cpu", 0, REGISTER_F0);
     if (register_bits(hart, REGISTER_F0)) /* with fflags, frm and fcsr */
         put_feature(xml, hart, "fpu", REGISTER_F0, AFTER_FCSR);

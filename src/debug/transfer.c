@@ -58,33 +58,44 @@ static void put_region(struct buffer *text, const char *type, uint64_t first, ui
                   (unsigned long long)first, (unsigned long long)(last - first + 1));
 }
 
+struct map {
+    struct buffer text;
+    uint64_t next; /* the first address that is in no region yet */
+};
+
+/* A region of its own, after what is before it. */
+static void put_known(void *opaque, const struct memory_range *range)
+{
+    struct map *map = opaque;
+    if (range->kind == MEMORY_MMIO || range->base < map->next)
+        return;
+    put_region(&map->text, "ram", map->next, range->base - 1);
+    put_region(&map->text, range->kind == MEMORY_ROM ? "rom" : "ram", range->base,
+               range->base + (range->size - 1));
+    map->next = range->base + range->size;
+}
+
 /*
- * Addresses are virtual, and GDB refuses to access what no region has: so all addresses are RAM,
- * but for ROM while nothing is translated, where GDB then chooses hardware breakpoints by itself.
+ * Addresses are virtual, the client reads the map once, and GDB refuses to access what no region
+ * has: so all addresses are RAM. But while nothing is translated, RAM and ROM are seen as they are;
+ * GDB then chooses hardware breakpoints in ROM by itself.
  */
 static void handle_memory_map(struct debug_session *session, const struct argument *arguments,
                               size_t count)
 {
-    static const struct {
-        uint64_t first, last;
-    } roms[] = {{0x1000, 0xffff}, {0x20000000, 0x23ffffff}};
-    struct buffer text = {0};
+    struct map map = {0};
     struct hart *hart = session_hart(session);
-    bool bare = hart->privilege == PRIVILEGE_MACHINE || hart->satp >> 60 == 0;
-    uint64_t next = 0;
-    buffer_text(&text, "<?xml version=\"1.0\"?><!DOCTYPE memory-map PUBLIC \"+//IDN gnu.org//DTD "
-                       "GDB Memory Map V1.0//EN\" \"http://sourceware.org/gdb/gdb-memory-map.dtd\">"
-                       "<memory-map>");
-    for (unsigned i = 0; i < ARRAY_SIZE(roms) && bare; i++) {
-        put_region(&text, "ram", next, roms[i].first - 1);
-        put_region(&text, "rom", roms[i].first, roms[i].last);
-        next = roms[i].last + 1;
-    }
-    put_region(&text, "ram", next, INT64_MAX);
-    put_region(&text, "ram", (uint64_t)INT64_MAX + 1, UINT64_MAX);
-    buffer_text(&text, "</memory-map>");
-    send_part(session, &text, arguments);
-    buffer_finish(&text);
+    buffer_text(&map.text,
+                "<?xml version=\"1.0\"?><!DOCTYPE memory-map PUBLIC \"+//IDN gnu.org//DTD "
+                "GDB Memory Map V1.0//EN\" \"http://sourceware.org/gdb/gdb-memory-map.dtd\">"
+                "<memory-map>");
+    if (hart->privilege == PRIVILEGE_MACHINE || hart->satp >> 60 == 0)
+        memory_list(machine_debug_memory(session->machine), put_known, &map);
+    put_region(&map.text, "ram", map.next, INT64_MAX);
+    put_region(&map.text, "ram", (uint64_t)INT64_MAX + 1, UINT64_MAX);
+    buffer_text(&map.text, "</memory-map>");
+    send_part(session, &map.text, arguments);
+    buffer_finish(&map.text);
 }
 
 const struct command transfer_commands[] = {

@@ -169,6 +169,8 @@ bool debug_before(struct hart *hart, enum hart_stop_reason reason)
 
 void hart_debug_step(struct hart *hart, unsigned flags)
 {
+    if ((flags & HART_STEP_BREAKS) && hart->points && engine_break(hart) == DEBUG_BREAK_STOP)
+        return;
     hart->private->interrupts_held = !(flags & HART_STEP_INTERRUPTS);
     hart->private->unwatched = flags & HART_STEP_UNWATCHED;
     hart_step(hart);
@@ -231,6 +233,30 @@ bool hart_debug_walk(struct hart *hart, uint64_t va, int privilege, struct hart_
         return true;
     }
     return walk_fail(walk, "the last level is not a leaf");
+}
+
+void hart_debug_tlb(const struct hart *hart,
+                    void (*tell)(void *opaque, const struct hart_tlb_entry *entry), void *opaque)
+{
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
+        const struct tlb *tlb = &hart->private->tlbs[i];
+        if (!tlb->used || tlb->stale)
+            continue;
+        for (unsigned j = 0; j <= tlb->entries_mask / sizeof(struct tlb_entry); j++) {
+            struct hart_tlb_entry entry = {.privilege = tlb->mode & 3, .satp = tlb->satp};
+            for (unsigned access = 0; access < 3; access++) {
+                uint64_t tag = tlb->entries[j].tag[access];
+                if (tag == TLB_INVALID)
+                    continue;
+                entry.va = tag & PAGE_MASK;
+                entry.accesses |= 1u << access;
+                entry.slow |= (tag & TLB_SLOW) != 0;
+                entry.watched |= (tag & TLB_WATCHED) != 0;
+            }
+            if (entry.accesses)
+                tell(opaque, &entry);
+        }
+    }
 }
 
 static size_t copy(struct hart *hart, uint64_t va, uint8_t *buffer, size_t size, int privilege,

@@ -77,6 +77,7 @@ struct hart_stop hart_take_stop(struct hart *hart);
 enum {
     HART_STEP_INTERRUPTS = 1, /* one that is pending is taken instead of the instruction */
     HART_STEP_UNWATCHED = 2,  /* watchpoints do not count */
+    HART_STEP_BREAKS = 4,     /* breakpoints do: the hart may stop before the instruction */
 };
 
 void hart_debug_step(struct hart *hart, unsigned flags);
@@ -104,6 +105,18 @@ struct hart_walk {
 /* Translates as the hart would at that privilege (-1: as loads and stores are now), but whatever
  * permissions say. */
 bool hart_debug_walk(struct hart *hart, uint64_t va, int privilege, struct hart_walk *walk);
+
+/* A translation that the hart has cached. */
+struct hart_tlb_entry {
+    uint64_t va; /* of the page */
+    unsigned accesses; /* mask by enum access */
+    bool slow, watched; /* registers; a debugger watches it */
+    unsigned privilege; /* of its context */
+    uint64_t satp;
+};
+
+void hart_debug_tlb(const struct hart *hart,
+                    void (*tell)(void *opaque, const struct hart_tlb_entry *entry), void *opaque);
 
 /*
  * Copies from or to virtual memory that is RAM (or, when reading, ROM), whatever permissions say.

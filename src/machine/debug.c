@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "jit/jit.h"
+#include "machine/board.h"
 #include "machine/internal.h"
 
 /* Changes while no hart executes; all_stop is under the machine's lock. */
@@ -92,7 +93,7 @@ bool debug_execute(struct cpu *cpu)
     struct hart *hart = cpu->hart;
     for (unsigned steps = 0; cpu->resumed && is_stepping(cpu, steps); steps++) {
         hart_debug_step(hart, (cpu->range ? cpu->range_flags : 0) |
-                                  (is_passing(cpu) ? cpu->pass_flags : 0));
+                                  (is_passing(cpu) ? cpu->pass_flags : HART_STEP_BREAKS));
         bool may = may_run(cpu);
         /* If not, perhaps nothing was executed. */
         cpu->pass &= !may && hart->pc == cpu->pass_pc;
@@ -218,6 +219,19 @@ bool machine_debug_started(const struct machine *machine, unsigned index)
 struct memory *machine_debug_memory(struct machine *machine)
 {
     return machine->memory;
+}
+
+const char *machine_debug_device(const struct machine *machine, unsigned index, const char **type)
+{
+    if (index >= machine->device_count)
+        return NULL;
+    *type = machine->devices[index]->type->name;
+    return machine->devices[index]->name;
+}
+
+uint64_t machine_debug_ecam(void)
+{
+    return board_map.pci_ecam.base;
 }
 
 /* --- Holding and releasing --------------------------------------------------------------------

@@ -37,6 +37,12 @@ bool machine_debug_started(const struct machine *machine, unsigned index);
 /* Guest physical memory, for registers of devices and what is not RAM. */
 struct memory *machine_debug_memory(struct machine *machine);
 
+/* The name of a device, and what it is; NULL behind the last one. */
+const char *machine_debug_device(const struct machine *machine, unsigned index, const char **type);
+
+/* Where the configuration space of PCI function (bus << 8 | devfn) 0 is. */
+uint64_t machine_debug_ecam(void);
+
 /* Returns when none of them executes any more. */
 void machine_debug_hold(struct machine *machine, uint64_t mask);
 void machine_debug_release(struct machine *machine, uint64_t mask);
