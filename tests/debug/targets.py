@@ -12,10 +12,11 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
-from console import Console
+from console import Console, Stream, die_with_parent
 from guest import free_port
 from remote import Remote
 
@@ -165,18 +166,30 @@ class DebugTest(unittest.TestCase):
             self.skipTest(f"QEMU's stub has no {what}")
 
 
-def run_debugger(argv, target, timeout=SESSION_TIME):
-    """The whole output of a debugger in batch mode; None instead of its status: out of time."""
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+def run_debugger(argv, lines=(), timeout=SESSION_TIME):
+    """(status, whole output) of a debugger; without status: out of time. `lines` are what it is
+    told on its standard input; a number is a pause of so many seconds."""
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, errors="replace",
-                               start_new_session=True)
+                               preexec_fn=die_with_parent)
+    timer = threading.Timer(timeout, process.kill)
+    timer.start()
     try:
-        output, _ = process.communicate(timeout=timeout)
-        return process.returncode, output
-    except subprocess.TimeoutExpired:
-        process.kill()
-        output, _ = process.communicate()
-        return None, output
+        output = Stream(process.stdout.fileno())
+        with process.stdin as file:
+            for text in lines:
+                if isinstance(text, (int, float)):
+                    time.sleep(text)
+                else:
+                    file.write(text + "\n")
+                    file.flush()
+    except BrokenPipeError:
+        pass
+    status = process.wait()
+    late = not timer.is_alive()
+    timer.cancel()
+    output.thread.join(10)
+    return None if late else status, output.text()
 
 
 def check_session(test, target, argv, steps, answers, output, status):
@@ -199,20 +212,30 @@ def indent(text):
     return "\n".join("    | " + part for part in text.rstrip().splitlines())
 
 
-def gdb(test, target, steps, connect="target remote", settings=(), file=True, name=None):
-    """A session of gdb: `steps` are (command, pattern of its answer or None)."""
-    argv = ["gdb-multiarch", "-nx", "-batch"]
+def gdb(test, target, steps, connect="target remote", settings=(), file=True, typed=False):
+    """A session of gdb: `steps` are (command, pattern of its answer or None). Typed, gdb heeds
+    what harts do between two commands, and numbers among the steps are pauses."""
     before = ["set pagination off", "set width 0", "set confirm off", "set remotetimeout 20",
               "set python print-stack full", *settings]
     if file:
         before.append(f"file {target.image}")
     if connect:
         before.append(f"{connect} {target.gdb_name}")
-    for command in before:
-        argv += ["-ex", command]
-    for index, (command, _) in enumerate(steps):
-        argv += ["-ex", f"echo \\n@@{index}@ {escape_echo(command)}\\n", "-ex", command]
-    status, output = run_debugger(argv, target)
+    lines = list(before)
+    for step in steps:
+        if isinstance(step, tuple):
+            index = sum(text.startswith("echo ") for text in lines if isinstance(text, str))
+            lines += [f"echo \\n@@{index}@ {escape_echo(step[0])}\\n", step[0]]
+        else:
+            lines.append(step)
+    steps = [step for step in steps if isinstance(step, tuple)]
+    argv = ["gdb-multiarch", "-nx"]
+    if typed:
+        status, output = run_debugger([*argv, "-q"], lines)
+        output = re.sub(r"^(\(gdb\) )+", "", output, flags=re.M)
+    else:
+        argv += ["-batch", *[word for text in lines for word in ("-ex", text)]]
+        status, output = run_debugger(argv)
     pieces = re.split(r"^@@(\d+)@ .*\n", output, flags=re.M)
     found = {int(pieces[i]): pieces[i + 1] for i in range(1, len(pieces) - 1, 2)}
     answers = [found.get(index) for index in range(len(steps))]
@@ -239,7 +262,7 @@ def lldb(test, target, steps, connect=True, file=True, settings=()):
     path.write_text("\n".join(script) + "\n")
     argv = ["lldb-19", "--no-lldbinit", "--batch", "--no-use-colors",
             "-o", f"command source --stop-on-error false --stop-on-continue false {path}"]
-    status, output = run_debugger(argv, target)
+    status, output = run_debugger(argv)
     # The marks stand alone on lines; what lldb echoes of them does not.
     pieces = re.split(r"^@@(\d+)@\n", output, flags=re.M)
     found = {int(pieces[i]): clean(pieces[i + 1]) for i in range(1, len(pieces) - 1, 2)}
