@@ -190,14 +190,13 @@ class Basics(DebugTest):
         self.ours_only("CSRs with fields")
         self.session(
             (f"break basic.c:{line('basic.c', 'csr')}", None), ("continue", None),
-            ("p $mstatus", r"= \[? ?.*(FS|SXL)"),
-            ("p $mstatus.FS", r"= (3|.*[Dd]irty)"),
+            ("p $mstatus", r"= \[ .*FS=[123] .*\]"),
             ("info registers fcsr", r"fcsr\s+0x"),
-            ("set $mstatus.MPRV = 0", None),
-            ("p $satp.MODE", r"= .*(0|[Bb]are)"),
-            ("info registers mtvec", r"mtvec\s+"),
-            ("p $mtvec.MODE", r"= "),
-            ("info registers csr", r"mhartid.*|mstatus.*"))
+            ("set $mstatus = $mstatus | (1 << 17)", None),
+            ("p $mstatus", r"= \[ .*MPRV.*\]"),
+            ("info registers satp", r"satp\s+0x0\s"),
+            ("info registers mtvec", r"mtvec\s+0x80"),
+            ("info registers csr", r"mstatus.*mhartid|mhartid.*mstatus"))
 
     def test_traps_are_walked_through(self):
         self.session(
@@ -283,7 +282,7 @@ class Machine(DebugTest):
             ("monitor info registers", r"pc"),
             ("monitor info mem", r"."),
             ("monitor no-such-command", r"no-such-command|unknown|Unknown"),
-            ("monitor x 0x80000000", r"80000000"),
+            ("monitor xp 0x80000000", r"80000000"),
             ("monitor translate 0x80000000", r"80000000")])
 
     def test_reset(self):
@@ -370,7 +369,7 @@ class Harts(DebugTest):
 
     def test_idle_harts(self):
         self.session(
-            ("break take_turn if counters[0] == 50", None), ("continue", r"hart=0"), ("delete", None),
+            ("break call_others", None), ("continue", r"call_others"), ("delete", None),
             ("thread apply 2 3 4 bt", r"sleep.*sleep.*sleep"),
             ("break take_turn if hart == 2", None),
             ("set var ring = 2", None),

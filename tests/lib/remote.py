@@ -198,8 +198,14 @@ class Remote:
                     return None
                 continue
             if self.acks:
-                self.write(b"+")
+                self.acknowledge()
             return payload
+
+    def acknowledge(self):
+        try:
+            self.write(b"+")
+        except Closed:  # as the last reply of a session may be followed by its end
+            pass
 
     def receive(self, timeout=None):
         return self.take_packet(time.monotonic() + (timeout or self.timeout))
