@@ -384,6 +384,8 @@ class Harts(DebugTest):
         self.ours_only("non-stop mode")
         self.session(
             0.5,
+            # gdb takes in one stop between two commands.
+            ("info threads", None), ("p 1", None), ("p 2", None), 0.5,
             ("info threads", r"\* 1 .*\n\s+2 .*\n\s+3 .*\n\s+4 (?!.*running)"),
             ("break take_turn thread 2", r"Breakpoint 1"),
             ("continue -a &", None),
