@@ -13,6 +13,9 @@
 #include "cli/signals.h"
 #include "control/control.h"
 #include "debug/debug.h"
+#include "debug/profile.h"
+#include "debug/report.h"
+#include "debug/symbols.h"
 #include "machine/machine.h"
 
 static double seconds(struct timeval time)
@@ -84,15 +87,37 @@ static int dump_tree(struct run_options *options)
     return ok ? 0 : cli_fail(&err);
 }
 
-static bool debug_attach(struct machine *machine, const struct run_options *options,
-                         struct debug_server **server, struct error *err)
+/* NULL without --gdb, or with an error. */
+static struct debug_server *listen_for_debuggers(struct machine *machine,
+                                                 const struct run_options *options,
+                                                 struct symbols *symbols, struct error *err)
 {
+    err->message[0] = '\0';
+    if (!options->gdb && options->gdb_wait)
+        error_set(err, "--gdb-wait: say with --gdb where to wait");
     if (!options->gdb)
-        return !options->gdb_wait || error_set(err, "--gdb-wait: say with --gdb where to wait");
-    *server = debug_server_create(machine, options->gdb, options->gdb_wait, err);
-    if (*server)
-        log_info("waiting for a debugger at %s", debug_server_address(*server));
-    return *server;
+        return NULL;
+    struct debug_server *server =
+        debug_server_create(machine, options->gdb, options->gdb_wait, err);
+    if (!server)
+        return NULL;
+    debug_server_set_symbols(server, symbols);
+    log_info("waiting for a debugger at %s", debug_server_address(server));
+    return server;
+}
+
+/* NULL without --symbols, or with an error. */
+static struct symbols *load_symbols(const struct run_options *options, struct error *err)
+{
+    struct symbols *symbols = options->symbols_count ? symbols_create() : NULL;
+    err->message[0] = '\0';
+    for (unsigned i = 0; i < options->symbols_count; i++)
+        if (!symbols_add(symbols, options->symbols[i].file, options->symbols[i].offset, err)) {
+            error_prefix(err, "--symbols");
+            symbols_destroy(symbols);
+            return NULL;
+        }
+    return symbols;
 }
 
 /* From a paused machine to its end. */
@@ -106,11 +131,6 @@ static int run_machine(struct machine *machine, const struct run_options *option
         control_destroy(control);
         return cli_fail(&err);
     }
-    struct debug_server *debug = NULL;
-    if (!debug_attach(machine, options, &debug, &err)) {
-        control_destroy(control);
-        return cli_fail(&err);
-    }
     struct prompt *prompt = prompt_create(machine, control);
     signals_attach(machine);
 
@@ -121,10 +141,27 @@ static int run_machine(struct machine *machine, const struct run_options *option
 
     signals_attach(NULL);
     prompt_destroy(prompt);
-    debug_server_destroy(debug);
     control_destroy(control);
     if (options->stats)
         print_stats(&stats, machine, options->config.cpus);
+    return status;
+}
+
+/* The same, with what looks inside. */
+static int run_watched(struct machine *machine, const struct run_options *options,
+                       struct symbols *symbols)
+{
+    struct error err;
+    struct profile *profile = NULL;
+    if (options->profile && !(profile = profile_create(machine, options->profile, symbols, &err)))
+        return cli_fail(&err);
+    struct report *report = symbols ? report_create(machine, symbols) : NULL;
+    struct debug_server *server = listen_for_debuggers(machine, options, symbols, &err);
+    int status = err.message[0] ? cli_fail(&err) : run_machine(machine, options);
+    debug_server_destroy(server);
+    if (!profile_finish(profile, &err))
+        status = cli_fail(&err);
+    report_destroy(report);
     return status;
 }
 
@@ -135,11 +172,13 @@ static int run_guest(struct run_options *options)
         return dump_tree(options);
     if (!signals_init(&err))
         return cli_fail(&err);
-    struct machine *machine = machine_create(&options->config, &err);
-    if (!machine)
+    struct symbols *symbols = load_symbols(options, &err);
+    if (err.message[0])
         return cli_fail(&err);
-    int status = run_machine(machine, options);
+    struct machine *machine = machine_create(&options->config, &err);
+    int status = machine ? run_watched(machine, options, symbols) : cli_fail(&err);
     machine_destroy(machine);
+    symbols_destroy(symbols);
     /* A failure stays one in the eight bits that the parent sees. */
     return status & ~0xff ? 0xff : status;
 }

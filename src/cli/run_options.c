@@ -1,5 +1,7 @@
 #include "cli/run_options.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -205,6 +207,40 @@ static bool parse_engine(const char *value, void *target, struct error *err)
     return true;
 }
 
+/* Hexadecimal with 0x, or decimal, and perhaps negative. */
+static bool parse_offset(const char *text, int64_t *offset)
+{
+    bool negative = *text == '-';
+    const char *digits = text + negative;
+    bool hexadecimal = digits[0] == '0' && (digits[1] | 0x20) == 'x';
+    const char *first = digits + (hexadecimal ? 2 : 0);
+    char *end;
+    errno = 0;
+    uint64_t value = strtoull(first, &end, hexadecimal ? 16 : 10);
+    *offset = (int64_t)(negative ? 0 - value : value);
+    return isxdigit((unsigned char)*first) && end != first && !*end && !errno;
+}
+
+static bool parse_symbols(const char *value, void *target, struct error *err)
+{
+    struct run_options *options = target;
+    struct run_symbols symbols = {0};
+    if (too_many(options->symbols_count, RUN_SYMBOLS_MAX, err))
+        return false;
+    char *list = keep(options, value);
+    symbols.file = first_name(&list, "file=", "file", err);
+    if (!symbols.file)
+        return false;
+    const char *offset = option_word(&list);
+    if (offset && !parse_offset(offset, &symbols.offset))
+        return error_set(err, "'%s' is no offset: give a number like 0x1000 or -4096", offset);
+    if (list)
+        return error_set(err, "there is nothing behind the offset: a comma in the name is written "
+                              "twice");
+    options->symbols[options->symbols_count++] = symbols;
+    return true;
+}
+
 /* --- The table --- */
 
 static const struct option rows[] = {
@@ -384,6 +420,25 @@ static const struct option rows[] = {
                   "the specifications forbid. exec: every instruction. all is all but exec.",
         .parse = option_string,
         .target = offsetof(struct run_options, trace),
+    },
+    {
+        .name = "symbols",
+        .argument = "FILE[,OFFSET]",
+        .help = "names and source lines of what the guest runs; repeatable",
+        .manual = "An ELF file with symbols and, for lines, DWARF; or a table like System.map and "
+                  "/proc/kallsyms. OFFSET is the difference between the address at which it runs "
+                  "and the one in the file, in hexadecimal (0x...) or decimal. A guest that cannot "
+                  "go on, or a Linux that panics, gets a backtrace with them.",
+        .parse = parse_symbols,
+    },
+    {
+        .name = "profile",
+        .argument = "FILE",
+        .help = "write where the guest spent its time, as collapsed stacks",
+        .manual = "Samples each hart 997 times a second. A line of FILE is a stack, from the "
+                  "outside in, and how often it was seen: what flame graph programs read.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, profile),
     },
     {
         .name = "stats",

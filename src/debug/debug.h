@@ -2,3 +2,9 @@
 #pragma once
 
 #include "hartvisor/debug.h"
+
+struct symbols;
+
+/* For `monitor bt`, `monitor list` and names in addresses. They stay the caller's, and must outlive
+ * the server. NULL takes them away. */
+void debug_server_set_symbols(struct debug_server *server, struct symbols *symbols);

@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "base/suggest.h"
+#include "debug/symbols.h"
 
 static const struct monitor_command *const tables[] = {monitor_info_commands,
+                                                       monitor_source_commands,
                                                        monitor_control_commands};
 
 static void print_row(struct debug_session *session, const struct monitor_command *command)
@@ -43,7 +45,10 @@ bool monitor_number(struct debug_session *session, const char *word, uint64_t *n
     *number = strtoull(word, &end, 0);
     if (*word >= '0' && *word <= '9' && !*end && !errno)
         return true;
-    monitor_print(session, "'%s' is no number: write 0x80000000, 4096 or $pc\n", word);
+    if (session->symbols && symbols_address(session->symbols, word, number))
+        return true;
+    monitor_print(session, "'%s' is no number%s: write 0x80000000, 4096 or $pc\n", word,
+                  session->symbols ? " and no symbol" : "");
     return false;
 }
 

@@ -15,10 +15,12 @@ struct monitor_command {
     bool stands; /* harts must stand still */
 };
 
-extern const struct monitor_command monitor_info_commands[], monitor_control_commands[];
+extern const struct monitor_command monitor_info_commands[], monitor_control_commands[],
+    monitor_source_commands[];
 
 /* Appends to what the command prints. */
 #define monitor_print(session, ...) buffer_format(&(session)->console, __VA_ARGS__)
 
-/* A number, 0x... or decimal, a register's name with a $, or a symbol; false, after saying so. */
+/* A number, 0x... or decimal, a register's name with a $, or a symbol; false, after saying that it is
+ * none. */
 bool monitor_number(struct debug_session *session, const char *word, uint64_t *number);

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/unix_socket.h"
+#include "debug/debug.h"
 #include "debug/session.h"
 
 enum { INPUT_SIZE = 64 * 1024, OUTPUT_MOST = 16 * PACKET_MAX };
@@ -28,6 +29,7 @@ struct debug_server {
     struct unix_listener unix_listener; /* its descriptor is `listener`, if there is a path */
     struct loop_fd *watch;
     char address[300];
+    struct symbols *symbols; /* may be NULL */
 
     /* The client, if any. */
     int fd; /* -1: none */
@@ -220,6 +222,7 @@ static void server_accept(void *opaque, uint32_t events)
         refuse(fd, err.message);
         return;
     }
+    server->session->symbols = server->symbols;
     server->client_watch = loop_add_fd(server->loop, fd, EPOLLIN, client_ready, server, &err);
     if (!server->client_watch) {
         debug_session_destroy(server->session);
@@ -278,6 +281,13 @@ void debug_server_destroy(struct debug_server *server)
         close(server->listener);
     buffer_finish(&server->unsent);
     free(server);
+}
+
+void debug_server_set_symbols(struct debug_server *server, struct symbols *symbols)
+{
+    server->symbols = symbols;
+    if (server->session)
+        server->session->symbols = symbols;
 }
 
 const char *debug_server_address(const struct debug_server *server)

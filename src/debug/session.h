@@ -8,6 +8,7 @@
 #include "machine/machine.h"
 
 struct points;
+struct symbols;
 
 /* Threads are harts: hart n is thread n + 1 of process 1. */
 #define THREAD_ALL (-1)
@@ -58,7 +59,8 @@ struct debug_session {
 
     struct points *points;
     struct buffer target_xml;
-    struct buffer console; /* what a monitor command has printed */
+    struct buffer console;   /* what a monitor command has printed */
+    struct symbols *symbols; /* may be NULL */
 
     struct saved_registers *saved; /* QSaveRegisterState */
     unsigned saved_id;

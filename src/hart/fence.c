@@ -143,6 +143,8 @@ enum attended hart_attend(struct hart *hart)
     }
     if (bits & ATTENTION_FENCE)
         fences_execute(hart);
+    if (bits & ATTENTION_SAMPLE)
+        hart->hooks.sample(hart->hooks.opaque, hart);
     if (bits & ATTENTION_STOP) {
         /* What else was asked for is done when the hart runs again. */
         atomic_fetch_or(&hart->attention, bits & ATTENTION_INTERRUPT);

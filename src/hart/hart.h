@@ -147,6 +147,7 @@ enum attention {
     ATTENTION_INTERRUPT = 1 << 0, /* mip, mie or a timer may have changed: look */
     ATTENTION_STOP = 1 << 1,      /* hart_run returns */
     ATTENTION_FENCE = 1 << 2,     /* remote fences are queued */
+    ATTENTION_SAMPLE = 1 << 3,    /* hooks.sample is called */
     ATTENTION_PRIVATE = 1 << 8,   /* this bit and those above it are hart/'s own */
 };
 
@@ -177,6 +178,9 @@ struct hart_hooks {
     /* ebreak between the two marker instructions of RISC-V semihosting. True: it was handled, with
      * the result in a0. NULL or false: it traps. */
     bool (*semihosting)(void *opaque, struct hart *hart);
+
+    /* What hart_request_sample asked for. Registers are in sync; hart->waiting: it is in wfi. */
+    void (*sample)(void *opaque, struct hart *hart);
 };
 
 struct hart_config {
@@ -282,6 +286,12 @@ const struct hart_counts *hart_get_counts(const struct hart *hart);
 
 /* Any thread: sets attention bits and wakes the hart if it sleeps in wfi. */
 void hart_request(struct hart *hart, uint32_t bits);
+
+/*
+ * Any thread: asks for hooks.sample between two instructions soon: at a jump backward, an indirect
+ * one or a trap. False: the hart sleeps in wfi and is not woken for it.
+ */
+bool hart_request_sample(struct hart *hart);
 
 /* Any thread: an interrupt line's level. MSI, MTI, MEI, SSI, STI and SEI (bit numbers of mip). */
 void hart_set_interrupt(struct hart *hart, enum interrupt interrupt, bool level);

@@ -131,6 +131,14 @@ void hart_request(struct hart *hart, uint32_t bits)
         syscall(SYS_futex, &hart->attention, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+bool hart_request_sample(struct hart *hart)
+{
+    if (atomic_load(&hart->private->sleeping))
+        return false;
+    atomic_fetch_or(&hart->attention, ATTENTION_SAMPLE);
+    return true;
+}
+
 /*
  * wfi: sleeps until an interrupt is pending and enabled locally, or somebody wants the engine to
  * stop. Fences and exclusive sections do not wake it: they find it not running and go on, and it
@@ -154,6 +162,9 @@ void hart_wait(struct hart *hart)
             futex_wait(&hart->attention, bits, hart->private->timer_deadline);
         atomic_store(&hart->private->sleeping, false);
     }
+    /* One that was asked for meanwhile is not of what comes after. */
+    if (atomic_fetch_and(&hart->attention, ~(uint32_t)ATTENTION_SAMPLE) & ATTENTION_SAMPLE)
+        hart->hooks.sample(hart->hooks.opaque, hart);
     hart->waiting = false;
     atomic_fetch_or(&hart->attention, ATTENTION_INTERRUPT);
     guest_enter(hart);

@@ -24,6 +24,27 @@ static void report_state(const struct hart *hart)
     }
 }
 
+void cpu_distress(struct cpu *cpu, enum machine_distress distress)
+{
+    struct machine *machine = cpu->machine;
+    if (machine->distress)
+        machine->distress(machine->distress_opaque, cpu->hart, distress);
+}
+
+static void cpu_sample(void *opaque, struct hart *hart)
+{
+    struct machine *machine = ((struct cpu *)opaque)->machine;
+    machine->sample(machine->sample_opaque, hart);
+}
+
+enum machine_sample machine_sample(struct machine *machine, unsigned index)
+{
+    const struct cpu *cpu = &machine->cpus[index];
+    if (machine->state != MACHINE_RUNNING || cpu->hsm == HSM_STOPPED)
+        return MACHINE_SAMPLE_STOPPED;
+    return hart_request_sample(cpu->hart) ? MACHINE_SAMPLE_ASKED : MACHINE_SAMPLE_WAITING;
+}
+
 /* A trap that no handler can take. A kernel that needs M-mode meets it at its first M-mode CSR. */
 static void cpu_lost(void *opaque, struct hart *hart, uint64_t cause, uint64_t tval)
 {
@@ -44,6 +65,7 @@ static void cpu_lost(void *opaque, struct hart *hart, uint64_t cause, uint64_t t
                   "--firmware %s",
                   machine->config.kernel, name ? name : "0xf..", machine->config.kernel);
     }
+    cpu_distress(cpu, MACHINE_LOST);
     machine_request(machine, REQUEST_END | REQUEST_BY_GUEST, MACHINE_STATUS_FAILURE);
 }
 
@@ -59,6 +81,7 @@ static void cpu_unhandled(void *opaque, struct hart *hart, uint64_t cause, uint6
               (unsigned long long)(cause & INT64_MAX), (unsigned long long)tval,
               (unsigned long long)hart->pc);
     report_state(hart);
+    cpu_distress(cpu, MACHINE_LOST);
     machine_request(cpu->machine, REQUEST_END | REQUEST_BY_GUEST, MACHINE_STATUS_FAILURE);
 }
 
@@ -168,6 +191,7 @@ bool cpu_create_all(struct machine *machine, struct error *err)
                     .unhandled = machine->builtin_sbi ? cpu_unhandled : NULL,
                     .lost = machine->builtin_sbi ? cpu_lost : NULL,
                     .semihosting = cpu_semihosting,
+                    .sample = cpu_sample,
                 },
         };
         cpu->hart = hart_create(&config);

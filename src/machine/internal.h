@@ -15,6 +15,7 @@
 #include "irq/irq.h"
 #include "machine/debug.h"
 #include "machine/loader.h"
+#include "machine/machine.h"
 #include "pci/pci.h"
 #include "virtio/virtio.h"
 
@@ -113,6 +114,11 @@ struct machine {
     uint64_t tohost, fromhost;
     struct semihosting *semihosting;
 
+    machine_distress_callback *distress; /* or NULL; constant while harts run, as is sample */
+    void *distress_opaque;
+    void (*sample)(void *opaque, struct hart *hart);
+    void *sample_opaque;
+
     void (*escape)(void *opaque, char key); /* Ctrl-A keys; the loop's thread only */
     void *escape_opaque;
 
@@ -169,6 +175,9 @@ void cpu_resume_all(struct machine *machine);
 void cpu_pause_all(struct machine *machine);
 
 void cpu_state(struct cpu *cpu, struct stream *stream);
+
+/* Tells whoever wants to know (machine_set_distress). On the hart's thread. */
+void cpu_distress(struct cpu *cpu, enum machine_distress distress);
 
 /* --- board.c -----------------------------------------------------------------------------------
  */

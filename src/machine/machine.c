@@ -293,6 +293,25 @@ struct loop *machine_loop(struct machine *machine)
     return machine->loop;
 }
 
+struct hart *machine_hart(struct machine *machine, unsigned index)
+{
+    return index < machine->cpu_count ? machine->cpus[index].hart : NULL;
+}
+
+void machine_set_distress(struct machine *machine, machine_distress_callback *callback,
+                          void *opaque)
+{
+    machine->distress = callback;
+    machine->distress_opaque = opaque;
+}
+
+void machine_set_sampler(struct machine *machine, void (*sample)(void *opaque, struct hart *hart),
+                         void *opaque)
+{
+    machine->sample = sample;
+    machine->sample_opaque = opaque;
+}
+
 struct chardev *machine_terminal(struct machine *machine)
 {
     const struct machine_config *config = &machine->config;

@@ -7,6 +7,7 @@
 #include "device/chardev.h"
 #include "hartvisor/machine.h"
 
+struct hart;
 struct loop;
 
 /* The event loop that machine_run runs. */
@@ -24,6 +25,36 @@ uint64_t machine_hart_instructions(const struct machine *machine, unsigned hart)
  */
 bool machine_get_count(const struct machine *machine, unsigned index, const char **what,
                        uint64_t *value);
+
+/* A hart, whose registers may be read on its thread and while the machine stands still. NULL: there
+ * are not so many. */
+struct hart *machine_hart(struct machine *machine, unsigned index);
+
+enum machine_distress {
+    MACHINE_LOST,   /* an exception that nothing in the guest can handle: the machine ends */
+    MACHINE_FAILED, /* the guest ends or resets itself, for the reason "system failure" (SBI) */
+    MACHINE_LEAVES, /* the same for no reason, which is also what a kernel that panics does */
+};
+
+/* Is told, on the hart's thread and before anything is done about it. Before machine_run. */
+typedef void machine_distress_callback(void *opaque, struct hart *hart,
+                                       enum machine_distress distress);
+void machine_set_distress(struct machine *machine, machine_distress_callback *callback,
+                          void *opaque);
+
+/* Is called on a hart's thread soon after machine_sample, between two instructions; hart->waiting:
+ * in wfi. Before machine_run. */
+void machine_set_sampler(struct machine *machine, void (*sample)(void *opaque, struct hart *hart),
+                         void *opaque);
+
+enum machine_sample {
+    MACHINE_SAMPLE_ASKED,
+    MACHINE_SAMPLE_WAITING, /* the hart sleeps in wfi: it is not asked */
+    MACHINE_SAMPLE_STOPPED, /* it executes nothing, and is not asked */
+};
+
+/* Any thread. */
+enum machine_sample machine_sample(struct machine *machine, unsigned hart);
 
 /*
  * Receives the keys behind Ctrl-A on the terminal that the channel itself does not handle

@@ -264,6 +264,7 @@ static struct sbi_result system_reset(struct cpu *cpu, const uint64_t *args)
     uint32_t type = args[0], reason = args[1];
     if (type > 2 || reason > 1)
         return result(SBI_ERR_INVALID_PARAM, 0);
+    cpu_distress(cpu, reason ? MACHINE_FAILED : MACHINE_LEAVES);
     machine_request(cpu->machine, (type == 0 ? REQUEST_END : REQUEST_RESET) | REQUEST_BY_GUEST,
                     reason == 0 ? 0 : 1);
     return done();

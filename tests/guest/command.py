@@ -57,6 +57,15 @@ REFUSED = [
     (["run", "--kernel", "{kernel}", "--trace", "everything"], ["--trace", "everything"]),
     (["run", "--kernel", "{kernel}", "--trace", "trap:{dir}/absent/log"], ["{dir}/absent/log"]),
     (["run", "--kernel", "{kernel}", "--control", "tcp:1"], ["--control", "tcp:1"]),
+    (["run", "--kernel", "{kernel}", "--symbols", "{dir}/absent"], ["--symbols", "{dir}/absent"]),
+    (["run", "--kernel", "{kernel}", "--symbols", "{kernel}"],
+     ["--symbols", "{kernel}", "ELF", "System.map"]),
+    (["run", "--kernel", "{kernel}", "--symbols", "/bin/true"], ["/bin/true", "RISC-V"]),
+    (["run", "--kernel", "{kernel}", "--symbols", "a,0xgg"], ["--symbols", "0xgg"]),
+    (["run", "--kernel", "{kernel}", "--symbols", "a,1,2"], ["--symbols", "offset"]),
+    (["run", "--kernel", "{kernel}", "--symbols", ",1"], ["--symbols"]),
+    (["run", "--kernel", "{kernel}", "--profile", "{dir}/absent/profile"],
+     ["--profile", "{dir}/absent/profile"]),
     (["run", "--firmware", "{dir}/absent"], ["{dir}/absent"]),
 ]
 
@@ -114,7 +123,8 @@ class Information(GuestTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         for option in ("--kernel", "--initrd", "--append", "--firmware", "--dtb", "--dump-dtb",
                        "--memory", "--cpus", "--engine", "--cpu", "--flash", "--disk", "--net",
-                       "--share", "--serial", "--trace", "--control", "--semihosting"):
+                       "--share", "--serial", "--trace", "--control", "--semihosting",
+                       "--symbols", "--profile"):
             self.assertIn(option, done.stdout)
 
     def test_version(self):
