@@ -209,40 +209,48 @@ static void handle_set_physical(struct debug_session *session, const struct argu
 
 /* --- Several at once (LLDB) --------------------------------------------------------------------- */
 
-/* "ranges:ADDRESS,LENGTH,ADDRESS,LENGTH,...;": the lengths that could be read, then the bytes. */
+/* Numbers with commas between them, then a semicolon; how many, or 0 if it is something else. */
+static unsigned parse_numbers(const struct argument *argument, uint64_t *numbers, unsigned most)
+{
+    const uint8_t *at = argument->data, *end = at + argument->size;
+    unsigned count = 0;
+    while (at < end && count < most) {
+        const uint8_t *first = at;
+        for (numbers[count] = 0; at < end && hex_digit(*at) >= 0; at++)
+            numbers[count] = numbers[count] << 4 | (unsigned)hex_digit(*at);
+        if (at == first || at - first > 16 || at == end)
+            return 0;
+        count++;
+        if (*at++ == ';')
+            return count;
+        if (at[-1] != ',')
+            return 0;
+    }
+    return 0;
+}
+
+/* "ADDRESS,LENGTH,ADDRESS,LENGTH,...;": the lengths that could be read, then the bytes. */
 static void handle_read_several(struct debug_session *session, const struct argument *arguments,
                                 size_t count)
 {
-    const uint8_t *at = arguments[0].data, *end = at + arguments[0].size;
+    enum { NUMBERS_MOST = 2048 };
+    uint64_t numbers[NUMBERS_MOST];
     struct buffer bytes = {0};
-    bool valid = at < end;
-    while (valid && at < end && *at != ';') {
-        uint64_t numbers[2] = {0};
-        for (unsigned i = 0; i < 2 && valid; i++) {
-            const uint8_t *first = at;
-            for (; at < end && hex_digit(*at) >= 0; at++)
-                numbers[i] = numbers[i] << 4 | (unsigned)hex_digit(*at);
-            valid = at > first && at - first <= 16;
-            if (valid && i == 0)
-                valid = at < end && *at++ == ',';
-        }
-        if (at < end && *at == ',')
-            at++;
-        if (!valid)
-            break;
+    unsigned total = parse_numbers(&arguments[0], numbers, NUMBERS_MOST);
+    if (!total || total % 2) {
+        reply_error(session, REMOTE_EINVAL, "the ranges are malformed, or more than %u",
+                    NUMBERS_MOST / 2);
+        return;
+    }
+    for (unsigned i = 0; i < total; i += 2) {
         size_t room = PACKET_MAX / 2 - bytes.size;
-        size_t size = numbers[1] < room ? numbers[1] : room;
-        uint8_t *data = buffer_extend(&bytes, size);
-        size_t done = session_read(session, numbers[0], data, size);
+        size_t size = numbers[i + 1] < room ? numbers[i + 1] : room;
+        size_t done = session_read(session, numbers[i], buffer_extend(&bytes, size), size);
         bytes.size -= size - done;
-        buffer_format(&session->reply, "%s%zx", session->reply.size ? "," : "", done);
+        buffer_format(&session->reply, "%s%zx", i ? "," : "", done);
     }
-    if (!valid) {
-        reply_error(session, REMOTE_EINVAL, "the ranges are malformed");
-    } else {
-        buffer_text(&session->reply, ";");
-        buffer_bytes(&session->reply, bytes.data, bytes.size);
-    }
+    buffer_text(&session->reply, ";");
+    buffer_bytes(&session->reply, bytes.data, bytes.size);
     buffer_finish(&bytes);
 }
 

@@ -28,6 +28,8 @@ static void print_help(struct debug_session *session, const char *word)
         for (const struct monitor_command *command = tables[i]; command->name; command++)
             if (!word || !strncmp(command->name, word, strlen(word)))
                 print_row(session, command);
+    if (!word)
+        monitor_print(session, "%-36s%s\n", "help [WORD]", "these lines, or those that begin so");
 }
 
 bool monitor_number(struct debug_session *session, const char *word, uint64_t *number)

@@ -15,6 +15,7 @@ static void handle_supported(struct debug_session *session, const struct argumen
 {
     const struct argument none = {0}, *features = count ? &arguments[0] : &none;
     session->multiprocess = mentions(features, "multiprocess+");
+    session->is_gdb = mentions(features, "xmlRegisters=");
     session->swbreak = mentions(features, "swbreak+");
     session->hwbreak = mentions(features, "hwbreak+");
     buffer_format(&session->reply,

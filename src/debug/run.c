@@ -65,10 +65,8 @@ static void put_reason(struct debug_session *session, unsigned index)
     else if (stop->reason == HART_STOP_BREAK && kind >= 0 &&
              (kind ? session->hwbreak : session->swbreak))
         buffer_text(&session->reply, kind ? "hwbreak:;" : "swbreak:;");
-    if (!session->threads_in_stop)
-        return;
     buffer_format(&session->reply, "reason:%s;", run_reason(session, index));
-    if (!hart->asked && stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
+    if (session->threads_in_stop && !hart->asked && stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
         char text[32];
         int length = snprintf(text, sizeof(text), "%llu 0", (unsigned long long)stop->address);
         buffer_text(&session->reply, "description:");
@@ -307,7 +305,8 @@ static void handle_why(struct debug_session *session, const struct argument *arg
         hart->pending = held >> i & 1;
     }
     int next = first_pending(session);
-    session->notifying = session->listing = next >= 0;
+    session->notifying = next >= 0;
+    session->listing = session->is_gdb;
     if (next < 0) {
         reply_ok(session);
         return;
@@ -650,17 +649,12 @@ static void handle_detach(struct debug_session *session, const struct argument *
     session_end(session);
 }
 
-static void kill_machine(struct debug_session *session)
-{
-    machine_quit(session->machine, 0);
-    session_end(session);
-}
-
 static void handle_kill(struct debug_session *session, const struct argument *arguments,
                         size_t count)
 {
     session->no_reply = true;
-    kill_machine(session);
+    machine_quit(session->machine, 0);
+    session_end(session);
 }
 
 static void handle_vkill(struct debug_session *session, const struct argument *arguments,
@@ -669,7 +663,14 @@ static void handle_vkill(struct debug_session *session, const struct argument *a
     if (!is_process(session, arguments, count))
         return;
     session_send(session, '$', "OK", 2);
-    handle_kill(session, arguments, count);
+    if (!session->extended) {
+        handle_kill(session, arguments, count);
+        return;
+    }
+    /* The client may go on with vRun; if it does not, the machine ends with the session. */
+    session->no_reply = session->killed = true;
+    run_attach(session);
+    hold_all(session);
 }
 
 bool run_reset(struct debug_session *session)
@@ -677,6 +678,7 @@ bool run_reset(struct debug_session *session)
     run_attach(session);
     hold_all(session);
     collect(session);
+    session->killed = session->running = false;
     bool done = machine_debug_reset(session->machine);
     for (unsigned i = 0; i < session->hart_count; i++)
         session->harts[i] = (struct session_hart){.stopped = true};
@@ -712,6 +714,7 @@ static void handle_vattach(struct debug_session *session, const struct argument 
 static void handle_extended(struct debug_session *session, const struct argument *arguments,
                             size_t count)
 {
+    session->extended = true;
     reply_ok(session);
 }
 

@@ -34,7 +34,7 @@ struct debug_server {
     /* The client, if any. */
     int fd; /* -1: none */
     struct loop_fd *client_watch;
-    struct debug_session *session;
+    struct debug_session *session; /* NULL: none, or it has detached */
     struct buffer unsent;
     size_t sent; /* of unsent */
     bool broken;
@@ -161,12 +161,19 @@ static void transport_send(void *opaque, const void *data, size_t size)
         loop_update_fd(server->client_watch, EPOLLIN | EPOLLOUT);
 }
 
+/* The client detached. Its connection stays until it closes it, so that it can read the last answer
+ * and acknowledge it; what it still sends is dropped. */
+static void end_session(struct debug_server *server)
+{
+    debug_session_destroy(server->session);
+    server->session = NULL;
+}
+
 static void drop_client(struct debug_server *server)
 {
     if (server->fd < 0)
         return;
-    debug_session_destroy(server->session);
-    server->session = NULL;
+    end_session(server);
     loop_remove_fd(server->client_watch);
     close(server->fd);
     server->fd = -1;
@@ -179,11 +186,13 @@ static void client_ready(void *opaque, uint32_t events)
     uint8_t input[INPUT_SIZE];
     ssize_t count = recv(server->fd, input, sizeof(input), MSG_DONTWAIT);
     bool gone = count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR);
-    if (count > 0)
+    if (count > 0 && server->session)
         debug_session_receive(server->session, input, (size_t)count);
     if (events & EPOLLOUT)
         flush(server);
-    if (gone || server->broken || (server->session->ended && !pending(server)))
+    if (server->session && server->session->ended)
+        end_session(server);
+    if (gone || server->broken)
         drop_client(server);
     else if (events & EPOLLOUT)
         loop_update_fd(server->client_watch, pending(server) ? EPOLLIN | EPOLLOUT : EPOLLIN);
@@ -210,8 +219,14 @@ static void server_accept(void *opaque, uint32_t events)
     if (fd < 0)
         return;
     /* The one before may have said goodbye, and was not heard yet. */
-    for (uint8_t byte; server->fd >= 0 && recv(server->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;)
+    for (uint8_t byte; server->fd >= 0;) {
+        ssize_t count = recv(server->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        if (count < 0 && errno == EAGAIN)
+            break;
         client_ready(server, EPOLLIN);
+    }
+    if (server->fd >= 0 && !server->session)
+        drop_client(server); /* it has detached, and keeps its end open */
     if (server->fd >= 0) {
         refuse(fd, "another debugger is connected: it must detach first");
         return;

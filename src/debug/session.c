@@ -154,6 +154,8 @@ void debug_session_destroy(struct debug_session *session)
     if (!session)
         return;
     /* Those that the client knows to stand still do so for the next one. */
+    if (session->killed)
+        machine_quit(session->machine, 0);
     uint64_t held = session->ended ? 0 : machine_debug_held(session->machine);
     machine_debug_detach(session->machine, held);
     points_destroy(session->points);

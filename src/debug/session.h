@@ -32,6 +32,8 @@ struct debug_session {
     struct buffer last;   /* what was sent last, for a client that wants it again */
     bool ended;           /* detached or killed */
     bool no_ack;
+    bool is_gdb;
+    bool extended, killed; /* `target extended-remote`; the client has killed the process */
     bool no_reply; /* the answer to this packet comes later, or never */
 
     /* What the client said that it can do. */
