@@ -448,6 +448,8 @@ class Kernel(DebugTest):
             ("p $priv", r"= .*(0|[uU]ser)"),
             ("p *user", r"number = [01]"),
             ("bt", r"#0\s+user_work.*#1.*user_main"),
+            # The other process comes by, too.
+            ("delete", None),
             ("finish", r"Value returned is"),
             ("next", None),
             ("stepi", None), ("x/i $pc", r"=> 0x10"),
