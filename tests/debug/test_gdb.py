@@ -198,6 +198,17 @@ class Basics(DebugTest):
             ("info registers mtvec", r"mtvec\s+0x80"),
             ("info registers csr", r"mstatus.*mhartid|mhartid.*mstatus"))
 
+    def test_csr_writes(self):
+        """Plain numbers, as scripts for every other server write them."""
+        self.session(
+            (f"break basic.c:{line('basic.c', 'csr')}", None), ("continue", None),
+            ("set $mstatus = 0x3880", None), ("p/x $mstatus & 0x3880", r"= 0x3880"),
+            ("set $satp = 0", None), ("p/x $satp", r"= 0x0"),
+            ("p/x $satp = 0x8000100000080207", r"= 0x8000100000080207"),
+            ("set $mtvec = 0x80000100", None), ("p/x $mtvec", r"= 0x80000100"),
+            ("set $mie = 1 << 7", None), ("p/x $mie", r"= 0x80"),
+            ("set $mstatus |= 1 << 3", None), ("p/x $mstatus & 8", r"= 0x8"))
+
     def test_traps_are_walked_through(self):
         self.session(
             (f"break basic.c:{line('basic.c', 'ecall')}", None), ("break trap", None),
