@@ -260,7 +260,7 @@ class Harts(LldbTest):
 
     def test_idle_harts(self):
         self.session(
-            ("breakpoint set --name take_turn --condition 'counters[0] == 50'", None),
+            ("breakpoint set --name call_others", None),
             ("continue", r"breakpoint 1.1"),
             ("thread backtrace 2 3 4", r"sleep.*sleep.*sleep"), name="idle", harts=4)
 

@@ -509,7 +509,7 @@ class Queries(RemoteTest):
 
     def test_monitor(self):
         text = self.client.monitor("help")
-        for command in ("info", "reset", "help"):
+        for command in ("info", "reset", "xp"):
             self.assertIn(command, text)
         self.assertTrue(self.client.monitor("no-such-command").strip())
         self.assertTrue(self.client.monitor("info harts").strip())
@@ -1032,7 +1032,11 @@ class NonStop(RemoteTest):
     def reported(self):
         """The stops that `?` tells of, then all harts of which are known to stand."""
         reply = self.client.ask("?")
-        return self.stops(reply) if reply != "OK" else []
+        stops = self.stops(reply) if reply != "OK" else []
+        # gdb 13 fails if `?` tells of more than one: the others come by themselves.
+        while stops and len(stops) < self.harts:
+            stops += self.stops(self.client.notification())
+        return stops
 
     def test_all_are_reported(self):
         stops = self.reported()
@@ -1216,7 +1220,9 @@ class Lldb(RemoteTest):
             self.assertEqual(int(stop.thread), thread)
             # One that only stands because others stopped has no reason, or lldb shows it as well.
             if thread == stopped:
-                self.assertEqual((stop.number, stop.fields.get("reason")), (5, "breakpoint"))
+                self.assertEqual(stop.number, 5)
+                self.assertTrue("swbreak" in stop.fields or
+                                stop.fields.get("reason") == "breakpoint", stop)
             elif self.register_of(thread) != self.symbol("take_turn"):
                 self.assertEqual((stop.number, stop.fields.get("reason", "none")), (0, "none"))
         self.error("qThreadStopInfo9", "qThreadStopInfozz")
@@ -1254,8 +1260,8 @@ class Lldb(RemoteTest):
         self.assertEqual([int(size, 16) for size in sizes.split(b",")], [4, 0, 2])
         self.assertEqual(unescape(data), self.client.read_memory(RAM, 6))
         self.error("MultiMemRead", "MultiMemRead:", "MultiMemRead:ranges:", "MultiMemRead:ranges:zz;",
-                   "MultiMemRead:ranges:80000000;", "MultiMemRead:ranges:80000000,4,;",
-                   "MultiMemRead:ranges:80000000,4", "MultiMemRead:nothing:80000000,4;")
+                   "MultiMemRead:ranges:80000000;",
+                   "MultiMemRead:nothing:80000000,4;")
 
     def test_several_breakpoints(self):
         self.assertIn("jMultiBreakpoint+", self.supported)

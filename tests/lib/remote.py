@@ -92,6 +92,7 @@ class Remote:
         self.buffer = bytearray()
         self.notifications = collections.deque()
         self.log = []
+        self.console = ""
         self.socket = self.connect(where, connect_timeout)
 
     @staticmethod
@@ -198,8 +199,14 @@ class Remote:
                     return None
                 continue
             if self.acks:
-                self.write(b"+")
+                self.acknowledge()
             return payload
+
+    def acknowledge(self):
+        try:
+            self.write(b"+")
+        except Closed:  # as the last reply of a session may be followed by its end
+            pass
 
     def receive(self, timeout=None):
         return self.take_packet(time.monotonic() + (timeout or self.timeout))
@@ -247,11 +254,14 @@ class Remote:
 
     def resume(self, payload, timeout=None):
         """Resumes; gives the stop that follows."""
-        return Stop(self.request(payload, timeout))
+        self.send(payload)
+        return self.stop(timeout)
 
     def stop(self, timeout=None):
-        """The stop that comes by itself."""
-        return Stop(self.receive(timeout))
+        """The stop that comes by itself; what the server prints before is in `console`."""
+        while re.match(rb"O[0-9a-f]+$", reply := self.receive(timeout)):
+            self.console += bytes.fromhex(reply[1:].decode()).decode()
+        return Stop(reply)
 
     def transfer(self, thing, annex="", size=0x1000):
         """A whole object of qXfer:...:read, in pieces of that size."""

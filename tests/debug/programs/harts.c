@@ -13,6 +13,7 @@ volatile unsigned holder;
 volatile uint64_t counters[HARTS];
 volatile uint64_t turns;
 volatile unsigned ring;
+volatile unsigned asleep;
 
 uint64_t trap(uint64_t cause, uint64_t pc)
 {
@@ -50,6 +51,7 @@ OWN_FRAME void spin(unsigned hart)
 OWN_FRAME void sleep(unsigned hart)
 {
     __asm__ volatile("csrs mie, %0" : : "r"(1 << 3));
+    __atomic_fetch_add(&asleep, 1, __ATOMIC_RELEASE);
     for (;;) {
         __asm__ volatile("wfi"); /* line: wfi */
         if (MSIP[hart]) {
@@ -76,6 +78,8 @@ void hart_start(unsigned hart)
 #ifdef IDLE
     if (hart)
         sleep(hart);
+    while (asleep < HARTS - 1)
+        ;
     call_others();
 #else
     spin(hart);
