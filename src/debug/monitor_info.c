@@ -270,37 +270,45 @@ static void print_instruction(struct debug_session *session, uint64_t gpa, uint3
     monitor_print(session, "%#" PRIx64 ": %s\n", gpa, text);
 }
 
-static void examine(struct debug_session *session, char **words, unsigned count)
+static bool load(struct debug_session *session, bool physical, uint64_t address, void *data,
+                 size_t size)
 {
-    struct memory *memory = machine_debug_memory(session->machine);
+    if (physical)
+        return memory_dma_read(machine_debug_memory(session->machine), address, data, size);
+    return session_read(session, address, data, size) == size;
+}
+
+static void examine(struct debug_session *session, char **words, unsigned count, bool physical)
+{
     unsigned items = 1, size = 4;
     char format = 'x';
-    uint64_t gpa;
+    uint64_t address;
     if (count == 2 && (words[0][0] != '/' || !parse_format(words[0], &items, &format, &size))) {
         monitor_print(session, "'%s' is no format: /COUNT, one of xduci, one of bhwg\n", words[0]);
         return;
     }
-    if (!monitor_number(session, words[count - 1], &gpa))
+    if (!monitor_number(session, words[count - 1], &address))
         return;
     unsigned columns = format == 'i' ? 1 : size == 8 ? 2 : size == 4 ? 4 : 8;
     for (unsigned i = 0; i < items; i++) {
         uint8_t data[8] = {0};
         unsigned length = format == 'i' ? 2 : size;
-        bool there = memory_dma_read(memory, gpa, data, length);
+        bool there = load(session, physical, address, data, length);
         if (there && format == 'i' && (data[0] & 3) == 3) {
-            there = memory_dma_read(memory, gpa + 2, data + 2, 2);
+            there = load(session, physical, address + 2, data + 2, 2);
             length = 4;
         }
         if (!there) {
-            monitor_print(session, "%s%#" PRIx64 " is not RAM\n", i % columns ? "\n" : "", gpa);
+            monitor_print(session, "%s%#" PRIx64 " is not %s\n", i % columns ? "\n" : "", address,
+                          physical ? "RAM" : "mapped, or not RAM");
             return;
         }
         uint64_t value = load_le64(data);
         if (format == 'i') {
-            print_instruction(session, gpa, (uint32_t)value);
+            print_instruction(session, address, (uint32_t)value);
         } else {
             if (i % columns == 0)
-                monitor_print(session, "%#" PRIx64 ":", gpa);
+                monitor_print(session, "%#" PRIx64 ":", address);
             if (format == 'x')
                 monitor_print(session, " 0x%0*" PRIx64, 2 * (int)size, value);
             else if (format == 'c')
@@ -312,8 +320,18 @@ static void examine(struct debug_session *session, char **words, unsigned count)
             if (i % columns == columns - 1 || i == items - 1)
                 monitor_print(session, "\n");
         }
-        gpa += length;
+        address += length;
     }
+}
+
+static void examine_virtual(struct debug_session *session, char **words, unsigned count)
+{
+    examine(session, words, count, false);
+}
+
+static void examine_physical(struct debug_session *session, char **words, unsigned count)
+{
+    examine(session, words, count, true);
 }
 
 /* --- Devices ------------------------------------------------------------------------------------- */
@@ -389,7 +407,9 @@ const struct monitor_command monitor_info_commands[] = {
     {"info devices", "", "the devices of the machine", info_devices, 0, 0},
     {"info pci", "", "PCI functions and their BARs", info_pci, 0, 0},
     {"translate", "ADDRESS", "the walk through the page tables", translate, 1, 1, true},
-    {"xp", "[/COUNT FORMAT SIZE] ADDRESS", "physical memory, as GDB's x: xp /8xw 0x80000000",
-     examine, 1, 2},
+    {"x", "[/COUNT FORMAT SIZE] ADDRESS", "memory, as GDB's own x: x /4i $pc", examine_virtual, 1, 2,
+     true},
+    {"xp", "[/COUNT FORMAT SIZE] ADDRESS", "physical memory: xp /8xw 0x80000000", examine_physical,
+     1, 2},
     {0},
 };

@@ -77,11 +77,11 @@ static enum packet_event parse_sum(struct packet_parser *parser, uint8_t byte, b
     int digit = hex_digit(byte);
     parser->bad_sum |= digit < 0;
     if (parser->state == PARSER_HIGH) {
-        parser->wanted = (uint8_t)(digit << 4);
+        parser->wanted = (uint8_t)((unsigned)digit << 4);
         parser->state = PARSER_LOW;
         return PACKET_NONE;
     }
-    parser->wanted |= digit & 15;
+    parser->wanted |= (uint8_t)(digit & 15);
     parser->state = PARSER_IDLE;
     if (parser->overlong ||
         (checked && (parser->bad_sum || parser->wanted != parser->sum)))

@@ -21,6 +21,8 @@ struct hart_stop hart_take_stop(struct hart *hart)
 {
     struct hart_stop stop = hart->private->stop;
     hart->private->stop = (struct hart_stop){HART_STOP_NONE};
+    if (stop.reason != HART_STOP_NONE) /* after a step it was not attended to */
+        atomic_fetch_and(&hart->attention, ~(uint32_t)ATTENTION_STOP);
     return stop;
 }
 

@@ -67,7 +67,7 @@ void hart_stop(struct hart *hart, const struct hart_stop *stop);
 /* Whether there is a note. */
 bool hart_stopping(const struct hart *hart);
 
-/* Takes the note back. The reason is HART_STOP_NONE where there is none. */
+/* Takes the note back, and the request with it. The reason is HART_STOP_NONE where there is none. */
 struct hart_stop hart_take_stop(struct hart *hart);
 
 /*

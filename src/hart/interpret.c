@@ -84,7 +84,7 @@ static void fence(unsigned predecessors, unsigned successors)
 }
 
 #ifdef __x86_64__
-__attribute__((target("cx16")))
+__attribute__((target("cx16"), noinline))
 #endif
 static bool
 compare_exchange_16(void *pointer, unsigned __int128 *expected, unsigned __int128 desired)

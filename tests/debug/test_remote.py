@@ -181,6 +181,7 @@ class Framing(RemoteTest):
             self.client.read_byte(3)
         except (Closed, Silent):
             pass
+        self.client.close()
         self.still_answers()
 
     def test_packet_without_end(self):
