@@ -20,11 +20,34 @@ static size_t physical_read(struct memory *memory, uint64_t gpa, uint8_t *buffer
     return done;
 }
 
+/* As a mode that the user has chosen may: with its permissions. */
+static size_t checked_copy(struct debug_session *session, uint64_t address, uint8_t *buffer,
+                           size_t size, bool write)
+{
+    struct hart *hart = session_hart(session);
+    size_t done = 0;
+    while (done < size) {
+        uint64_t gpa;
+        size_t part = MEMORY_PAGE_SIZE - (address + done) % MEMORY_PAGE_SIZE;
+        if (part > size - done)
+            part = size - done;
+        if (hart_translate(hart, address + done, write ? ACCESS_STORE : ACCESS_LOAD,
+                           session->privilege, &gpa) != TRAP_NONE ||
+            !(write ? memory_dma_write(hart->memory, gpa, buffer + done, part)
+                    : memory_dma_read(hart->memory, gpa, buffer + done, part)))
+            break;
+        done += part;
+    }
+    return done;
+}
+
 size_t session_read(struct debug_session *session, uint64_t address, void *buffer, size_t size)
 {
     if (session->physical)
         return physical_read(machine_debug_memory(session->machine), address, buffer, size);
-    return hart_debug_read(session_hart(session), address, buffer, size, session->privilege);
+    if (session->privilege >= 0)
+        return checked_copy(session, address, buffer, size, false);
+    return hart_debug_read(session_hart(session), address, buffer, size, -1);
 }
 
 size_t session_write(struct debug_session *session, uint64_t address, const void *data, size_t size)
@@ -35,8 +58,10 @@ size_t session_write(struct debug_session *session, uint64_t address, const void
     if (session->physical)
         done = memory_dma_write(machine_debug_memory(session->machine), address, data, size) ? size
                                                                                              : 0;
+    else if (session->privilege >= 0)
+        done = checked_copy(session, address, (uint8_t *)data, size, true);
     else
-        done = hart_debug_write(session_hart(session), address, data, size, session->privilege);
+        done = hart_debug_write(session_hart(session), address, data, size, -1);
     if (done)
         machine_debug_fence_code(session->machine);
     return done;
@@ -52,6 +77,10 @@ static void refuse(struct debug_session *session, uint64_t address, const char *
                     shown);
     else if (!hart_debug_walk(session_hart(session), address, session->privilege, &walk))
         reply_error(session, REMOTE_EFAULT, "cannot %s %#llx: %s", what, shown, walk.failure);
+    else if (session->privilege >= 0)
+        reply_error(session, REMOTE_EFAULT,
+                    "cannot %s %#llx with the permissions of `monitor privilege`, or it is not RAM",
+                    what, shown);
     else
         reply_error(session, REMOTE_EFAULT,
                     "cannot %s %#llx: physical address %#llx is not RAM (registers of devices: "

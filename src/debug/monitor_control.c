@@ -160,13 +160,14 @@ static void bind(struct debug_session *session, char **words, unsigned count)
 static void set_privilege(struct debug_session *session, char **words, unsigned count)
 {
     static const char *const choices[] = {"u", "s", "m", "auto", NULL};
-    static const char *const names[] = {"U-mode", "S-mode", "M-mode", "the hart"};
+    static const char *const names[] = {"as U-mode may", "as S-mode may", "as M-mode may",
+                                        "wherever it is mapped"};
     static const int values[] = {PRIVILEGE_USER, PRIVILEGE_SUPERVISOR, PRIVILEGE_MACHINE, -1};
     int choice = choose(session, words[0], choices);
     if (choice < 0)
         return;
     session->privilege = values[choice];
-    monitor_print(session, "memory is read and written as %s does\n", names[choice]);
+    monitor_print(session, "memory is read and written %s\n", names[choice]);
 }
 
 static void set_physical(struct debug_session *session, char **words, unsigned count)
@@ -266,7 +267,8 @@ const struct monitor_command monitor_control_commands[] = {
      MONITOR_WORDS, true},
     {"bind", "ADDRESS asid N|satp N|here|any", "the address space of breakpoints at ADDRESS", bind, 2,
      3, true},
-    {"privilege", "u|s|m|auto", "whose view of memory the debugger has", set_privilege, 1, 1},
+    {"privilege", "u|s|m|auto", "read and write memory as that mode may; auto: whatever is mapped",
+     set_privilege, 1, 1},
     {"physical", "on|off", "addresses are physical", set_physical, 1, 1},
     {"mmio read", "SIZE ADDRESS", "read a device's register", mmio_read, 2, 2},
     {"mmio write", "SIZE ADDRESS VALUE", "write it", mmio_write, 3, 3},

@@ -16,15 +16,26 @@ unsigned register_bits(const struct hart *hart, unsigned number)
         return 64;
     if (number < REGISTER_CSR)
         return !has_fp(hart) ? 0 : isa_extensions_test(&hart->extensions, ISA_EXT_D) ? 64 : 32;
-    if (number >= REGISTER_CSR && number < REGISTER_CSR + 4096)
+    if (number < REGISTER_PRIV)
         return hart_csr_find(hart, number - REGISTER_CSR) ? 64 : 0;
-    return number == REGISTER_PRIV ? 64 : 0;
+    if (number >= REGISTER_FIELDS)
+        return target_fields_csr(hart, number - REGISTER_FIELDS) >= 0 ? 64 : 0;
+    return 64; /* REGISTER_PRIV */
+}
+
+/* Its number, or that of the CSR that it shows. */
+static unsigned shown(const struct hart *hart, unsigned number)
+{
+    return number < REGISTER_FIELDS
+               ? number
+               : REGISTER_CSR + (unsigned)target_fields_csr(hart, number - REGISTER_FIELDS);
 }
 
 bool register_read(struct hart *hart, unsigned number, uint64_t *value)
 {
     if (!register_bits(hart, number))
         return false;
+    number = shown(hart, number);
     if (number < REGISTER_PC)
         *value = number ? hart->x[number] : 0;
     else if (number == REGISTER_PC)
@@ -50,6 +61,7 @@ bool register_write(struct hart *hart, unsigned number, uint64_t value)
 {
     if (!register_bits(hart, number))
         return false;
+    number = shown(hart, number);
     if (number == REGISTER_PRIV)
         return write_privilege(hart, value);
     if (number >= REGISTER_CSR)
@@ -84,7 +96,7 @@ unsigned register_find(const struct hart *hart, const char *name)
     }
     if (!strcmp(name, "fp"))
         return 8;
-    for (unsigned number = 0; number < REGISTER_LIMIT; number++)
+    for (unsigned number = 0; number < REGISTER_FIELDS; number++)
         if (register_bits(hart, number) && !strcmp(register_name(hart, number), name))
             return number;
     return REGISTER_LIMIT;

@@ -148,7 +148,8 @@ enum {
     REGISTER_F0 = 33,
     REGISTER_CSR = 65, /* + its number */
     REGISTER_PRIV = REGISTER_CSR + 4096,
-    REGISTER_LIMIT,
+    REGISTER_FIELDS, /* CSRs again, with their fields for GDB: + a row of csr_fields.def */
+    REGISTER_LIMIT = REGISTER_FIELDS + 256,
 };
 
 extern const struct command register_commands[];
@@ -162,8 +163,12 @@ const char *register_name(const struct hart *hart, unsigned number);
 /* A register by name or ABI name; REGISTER_LIMIT if there is none. */
 unsigned register_find(const struct hart *hart, const char *name);
 
-/* target.xml for the harts of this machine. */
-void target_describe(struct buffer *xml, const struct hart *hart);
+/* target.xml for the harts of this machine. GDB takes values for a register with fields only if they
+ * have its size, as 0 has not: for it CSRs are integers, and NAME_fields are the same ones with
+ * fields. */
+void target_describe(struct buffer *xml, const struct hart *hart, bool for_gdb);
+/* The CSR that register REGISTER_FIELDS + row is; -1: none. */
+int target_fields_csr(const struct hart *hart, unsigned row);
 /* LLDB's qRegisterInfo; false: there is no such register. */
 bool target_register_info(struct buffer *text, const struct hart *hart, unsigned number);
 

@@ -24,7 +24,8 @@ static void handle_features(struct debug_session *session, const struct argument
                             size_t count)
 {
     if (!session->target_xml.size)
-        target_describe(&session->target_xml, machine_debug_hart(session->machine, 0));
+        target_describe(&session->target_xml, machine_debug_hart(session->machine, 0),
+                        session->is_gdb);
     send_part(session, &session->target_xml, arguments);
 }
 

@@ -239,19 +239,24 @@ uint64_t machine_debug_ecam(void)
 
 void machine_debug_hold(struct machine *machine, uint64_t mask)
 {
+    uint64_t fresh = 0;
     pthread_mutex_lock(&machine->lock);
     for (unsigned i = 0; i < machine->cpu_count; i++) {
         struct cpu *cpu = &machine->cpus[i];
-        if (!(mask >> i & 1))
+        if (!(mask >> i & 1) || cpu->held)
             continue;
-        if (!cpu->held)
-            cpu->pass = false; /* it stands anywhere */
+        fresh |= BIT(i);
         cpu->held = true;
-        cpu->range = false;
         if (!cpu->parked)
             hart_request(cpu->hart, ATTENTION_STOP);
     }
     wait_parked(machine, mask);
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        struct cpu *cpu = &machine->cpus[i];
+        cpu->range &= !(mask >> i & 1);
+        if ((fresh >> i & 1) && !cpu->told)
+            cpu->pass = false; /* it stands anywhere */
+    }
     pthread_mutex_unlock(&machine->lock);
 }
 

@@ -190,10 +190,11 @@ class Basics(DebugTest):
         self.ours_only("CSRs with fields")
         self.session(
             (f"break basic.c:{line('basic.c', 'csr')}", None), ("continue", None),
-            ("p $mstatus", r"= \[ .*FS=[123] .*\]"),
+            ("p $mstatus_fields", r"= \[ .*FS=[123] .*\]"),
             ("info registers fcsr", r"fcsr\s+0x"),
             ("set $mstatus = $mstatus | (1 << 17)", None),
-            ("p $mstatus", r"= \[ .*MPRV.*\]"),
+            ("p $mstatus_fields", r"= \[ .*MPRV.*\]"),
+            ("p $satp_fields", r"= \[ .*MODE=0"),
             ("info registers satp", r"satp\s+0x0\s"),
             ("info registers mtvec", r"mtvec\s+0x80"),
             ("info registers csr", r"mstatus.*mhartid|mhartid.*mstatus"))
