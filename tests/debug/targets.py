@@ -42,6 +42,7 @@ IMAGES = {
     "basic-o1": ("bare.ld", ["start.S", "basic.c"], ["-O1"]),
     "harts": ("bare.ld", ["start.S", "harts.c"], ["-O1"]),
     "idle": ("bare.ld", ["start.S", "harts.c"], ["-O1", "-DIDLE"]),
+    "access": ("bare.ld", ["start.S", "access.S"], []),
     "speed": ("bare.ld", ["start.S", "speed.c"], ["-O1"]),
     "kernel": ("kernel.ld", ["kernel_start.S", "kernel.c"], ["-O0"]),
 }
