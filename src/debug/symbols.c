@@ -22,7 +22,7 @@ struct symbols *symbols_create(void)
 
 static void release_file(struct symbol_file *file)
 {
-    symbols_release_elf(file);
+    symbols_release_elf(file->elf);
     free(file->text);
     close(file->fd);
 }
@@ -216,8 +216,11 @@ unsigned symbols_line(struct symbols *symbols, uint64_t address,
 {
     unsigned count = 0;
     pthread_mutex_lock(&symbols->lock);
-    for (size_t i = 0; i < symbols->file_count && !count; i++)
-        count = symbols_file_line(&symbols->files[i], address, places);
+    for (size_t i = 0; i < symbols->file_count && !count; i++) {
+        const struct symbol_file *file = &symbols->files[i];
+        if (file->elf)
+            count = symbols_elf_line(file->elf, address - file->offset, places);
+    }
     pthread_mutex_unlock(&symbols->lock);
     return count;
 }
