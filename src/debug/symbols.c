@@ -225,6 +225,15 @@ unsigned symbols_line(struct symbols *symbols, uint64_t address,
     return count;
 }
 
+const char *symbols_format_place(const struct symbols_place *place, char *text, size_t size)
+{
+    const char *slash = place->file ? strrchr(place->file, '/') : NULL;
+    text[0] = '\0';
+    if (place->file)
+        snprintf(text, size, " (%s:%u)", slash ? slash + 1 : place->file, place->line);
+    return text;
+}
+
 const char *symbols_format(struct symbols *symbols, uint64_t address, bool after_call, char *text,
                            size_t size)
 {
@@ -233,14 +242,12 @@ const char *symbols_format(struct symbols *symbols, uint64_t address, bool after
     uint64_t at = address - after_call;
     if (symbols_find(symbols, at, &symbol))
         snprintf(text, size, "%s+0x%llx", symbol.name,
-                 (unsigned long long)(symbol.offset + after_call));
+                 (unsigned long long)(address - symbol.address));
     else
         snprintf(text, size, "0x%llx", (unsigned long long)address);
-    if (symbols_line(symbols, at, places) && places[0].file) {
-        const char *slash = strrchr(places[0].file, '/');
+    if (symbols_line(symbols, at, places)) {
         size_t length = strlen(text);
-        snprintf(text + length, size - length, " (%s:%u)", slash ? slash + 1 : places[0].file,
-                 places[0].line);
+        symbols_format_place(&places[0], text + length, size - length);
     }
     return text;
 }

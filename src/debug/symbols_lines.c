@@ -116,8 +116,9 @@ static bool find_scopes(struct scopes *scopes, Dwarf_Die *parent, uint64_t addre
         return false;
     do {
         enum scope_kind kind = scope_kind(&child);
-        if (!scopes->work || !--scopes->work)
+        if (scopes->work == 0)
             return false;
+        scopes->work--;
         if (kind == SCOPE_NONE || (kind != SCOPE_NAMES && dwarf_haspc(&child, address) <= 0))
             continue;
         if (kind == SCOPE_FUNCTION || kind == SCOPE_INLINED)

@@ -171,6 +171,12 @@ class Profile(GuestTest):
         for stack in stacks:
             self.assertRegex(stack, r"^hart 0;supervisor(;0x80200[0-9a-f]{3})+$")
 
+    def test_file_that_cannot_be_written(self):
+        program = compile_kernel(self.folder, WORK, "-DROUNDS=1000")
+        done = run_hartvisor("run", "--kernel", program, "--profile", "/dev/full")
+        self.assertEqual(done.returncode, 125)
+        self.assertRegex(done.stderr, "--profile.*/dev/full.*No space left")
+
     def test_waiting_harts_and_signals(self):
         program = compile_kernel(self.folder, SBI, "-DWAITS=1")
         path = self.folder / "profile"
