@@ -6,6 +6,8 @@ boots once with one hart and once with two, with the same kernel, initramfs and 
 and runs the programs in bench/programs; the rounds begin with another peer in turn. The boot rows
 are the wall time from the start of the command to the first line of the guest's init, `resident`
 is the most memory that the process had by the end of the rows with one hart.
+
+`./dev bench --debug` compares the debug servers instead (--debug --help: how).
 """
 
 import argparse
@@ -121,6 +123,9 @@ def processor():
 
 
 def main():
+    if sys.argv[1:2] == ["--debug"]:
+        import debugger
+        return debugger.main(sys.argv[2:])
     options = parse(sys.argv[1:])
     programs = Programs(BUILD / "bench")
     rows = programs.rows()

@@ -163,6 +163,7 @@ def test_classes(module):
 
 # Guests that --long boots on the interpreter too.
 BOTH_ENGINES = ("boot", "disk", "net", "share")
+DEBUG_ENGINES = ("jit", "interp")
 
 
 class PythonJob:
@@ -282,16 +283,25 @@ def python_jobs(layer, wanted, long):
             yield BrokenModule(layer, path, traceback.format_exc())
             continue
         for class_name in test_classes(module):
-            job = PythonJob(layer, path, class_name, [])
-            if not any(name in job.name for name in wanted):
-                methods = unittest.TestLoader().getTestCaseNames(getattr(module, class_name))
-                job.methods = [method for method in methods
-                               if any(name in f"{job.name}.{method}" for name in wanted)]
-                if wanted and not job.methods:
-                    continue
-            yield job
-            if long and layer == "guest" and path.stem in BOTH_ENGINES:
-                yield PythonJob(layer, path, class_name, job.methods, engine="interp")
+            for engine in engines(layer, path, long):
+                job = PythonJob(layer, path, class_name, [], engine=engine)
+                if not any(name in job.name for name in wanted):
+                    methods = unittest.TestLoader().getTestCaseNames(getattr(module, class_name))
+                    job.methods = [method for method in methods
+                                   if any(name in f"{job.name}.{method}" for name in wanted)]
+                    if wanted and not job.methods:
+                        continue
+                yield job
+
+
+def engines(layer, path, long):
+    """The engines that a test runs on, one after the other; None: hartvisor's own choice."""
+    if layer == "debug":
+        # A debugger must see the same on both; on QEMU there is only one.
+        return DEBUG_ENGINES[:1 if "DEBUG_SERVER" in os.environ else None]
+    if long and layer == "guest" and path.stem in BOTH_ENGINES:
+        return [None, "interp"]
+    return [None]
 
 
 # Fuzzing: libFuzzer where clang has built the targets, else a replay of the kept corpus.

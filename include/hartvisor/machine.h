@@ -161,6 +161,10 @@ struct machine_event_info {
 typedef void machine_event_callback(void *opaque, const struct machine_event_info *info);
 void machine_add_listener(struct machine *machine, machine_event_callback *callback, void *opaque);
 
+/* Takes one away. On the thread that runs the machine, but not from a listener. */
+void machine_remove_listener(struct machine *machine, machine_event_callback *callback,
+                             void *opaque);
+
 /*
  * Any thread: copies from or to guest physical RAM. False, with nothing copied, if the range is not
  * all RAM.

@@ -12,6 +12,7 @@
 #include "cli/run_options.h"
 #include "cli/signals.h"
 #include "control/control.h"
+#include "debug/debug.h"
 #include "debug/profile.h"
 #include "debug/report.h"
 #include "debug/symbols.h"
@@ -86,6 +87,25 @@ static int dump_tree(struct run_options *options)
     return ok ? 0 : cli_fail(&err);
 }
 
+/* NULL without --gdb, or with an error. */
+static struct debug_server *listen_for_debuggers(struct machine *machine,
+                                                 const struct run_options *options,
+                                                 struct symbols *symbols, struct error *err)
+{
+    err->message[0] = '\0';
+    if (!options->gdb && options->gdb_wait)
+        error_set(err, "--gdb-wait: say with --gdb where to wait");
+    if (!options->gdb)
+        return NULL;
+    struct debug_server *server =
+        debug_server_create(machine, options->gdb, options->gdb_wait, err);
+    if (!server)
+        return NULL;
+    debug_server_set_symbols(server, symbols);
+    log_info("waiting for a debugger at %s", debug_server_address(server));
+    return server;
+}
+
 /* NULL without --symbols, or with an error. */
 static struct symbols *load_symbols(const struct run_options *options, struct error *err)
 {
@@ -136,7 +156,9 @@ static int run_watched(struct machine *machine, const struct run_options *option
     if (options->profile && !(profile = profile_create(machine, options->profile, symbols, &err)))
         return cli_fail(&err);
     struct report *report = symbols ? report_create(machine, symbols) : NULL;
-    int status = run_machine(machine, options);
+    struct debug_server *server = listen_for_debuggers(machine, options, symbols, &err);
+    int status = err.message[0] ? cli_fail(&err) : run_machine(machine, options);
+    debug_server_destroy(server);
     if (!profile_finish(profile, &err))
         status = cli_fail(&err);
     report_destroy(report);

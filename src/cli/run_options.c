@@ -396,6 +396,22 @@ static const struct option rows[] = {
         .target = offsetof(struct run_options, control),
     },
     {
+        .name = "gdb",
+        .argument = "[HOST:]PORT|unix:PATH",
+        .help = "wait for GDB or LLDB there, while the guest runs",
+        .manual = "On the loopback address unless HOST is given; port 0 is any that is free, and "
+                  "is printed. In GDB: target remote :PORT. In LLDB: gdb-remote PORT. The guest "
+                  "stops when a debugger attaches, and runs on when it detaches.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, gdb),
+    },
+    {
+        .name = "gdb-wait",
+        .help = "let no hart run before a debugger does",
+        .parse = option_flag,
+        .target = offsetof(struct run_options, gdb_wait),
+    },
+    {
         .name = "trace",
         .argument = "trap,sbi,mmio,csr,guest-errors,exec[:FILE]",
         .help = "write what the guest does to stderr or FILE",

@@ -17,6 +17,8 @@ struct run_options {
     const char *dump_dtb; /* NULL or a file, "-" for stdout */
     const char *trace;    /* NULL or as trace_configure takes it */
     const char *control;  /* NULL or "unix:PATH" */
+    const char *gdb;      /* NULL or where debug_server_create listens */
+    bool gdb_wait;
     const char *profile;  /* NULL or a file */
     struct run_symbols symbols[RUN_SYMBOLS_MAX];
     unsigned symbols_count;

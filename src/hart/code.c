@@ -92,6 +92,12 @@ void code_forget(struct code_cache *code)
     code->count = 0;
 }
 
+void code_undecode(struct code_cache *code, unsigned half)
+{
+    for (unsigned i = 0; i < code->count; i++)
+        code->pages[i]->slots[half].op = CODE_UNDECODED;
+}
+
 /* offset is the instruction's in its page, or CODE_ALONE for a slot that is not in a page. */
 void code_fill(const struct hart *hart, struct code_slot *slot, uint32_t bits, unsigned offset)
 {
@@ -130,6 +136,10 @@ void code_fill(const struct hart *hart, struct code_slot *slot, uint32_t bits, u
 void code_decode(struct hart *hart, struct code_page *page, struct code_slot *slot)
 {
     unsigned offset = (unsigned)(slot - page->slots) * 2;
+    if (unlikely(hart->points) && hart->private->break_offsets[offset / 128] >> offset / 2 % 64 & 1) {
+        slot->op = CODE_BREAK;
+        return;
+    }
     uint32_t bits = load_le16(page->source + offset);
     if ((bits & 3) == 3) {
         if (offset == PAGE_SIZE - 2) {

@@ -10,7 +10,7 @@ void engine_begin(struct hart *hart)
 void engine_end(struct hart *hart)
 {
     guest_leave(hart);
-    reservation_drop(hart);
+    reservation_leave(hart);
 }
 
 enum attended engine_attend(struct hart *hart)

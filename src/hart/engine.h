@@ -51,6 +51,21 @@ void engine_execute_fetched(struct hart *hart);
  */
 const uint8_t *engine_fetch(struct hart *hart);
 
+/*
+ * While hart->points is not NULL: what an engine does before the instruction at hart->pc. PASS: it
+ * executes that instruction alone (engine_execute_fetched), as nothing is to stop here this time;
+ * nothing may ever lead to it without being asked.
+ */
+enum debug_break { DEBUG_BREAK_NONE, DEBUG_BREAK_PASS, DEBUG_BREAK_STOP };
+
+enum debug_break engine_break(struct hart *hart);
+
+/* The breakpoints in the page of pc as bits, one a halfword, in a bitmap of ENGINE_BREAKS_SIZE
+ * bytes that the caller provides; NULL: there are none. */
+#define ENGINE_BREAKS_SIZE (MEMORY_PAGE_SIZE / 2 / 8)
+
+const uint64_t *engine_breaks_in_page(const struct hart *hart, uint64_t pc, uint64_t *bitmap);
+
 /* Notes in the context in use that code for pc may be jumped to (struct tlb_jump). */
 void engine_remember_jump(struct hart *hart, uint64_t pc, const void *code);
 

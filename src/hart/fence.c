@@ -156,7 +156,7 @@ enum attended hart_attend(struct hart *hart)
             counters_update(hart);
             counters_arm(hart);
         }
-        if (interrupt_take(hart))
+        if (!hart->private->interrupts_held && interrupt_take(hart))
             return ATTENDED_TRAP;
     }
     return ATTENDED;

@@ -71,6 +71,7 @@ enum access {
 #define TLB_ENTRIES_MAX 16384
 #define TLB_INVALID     UINT64_MAX
 #define TLB_SLOW        UINT64_C(0x800) /* a bit that no page address and no size - 1 has */
+#define TLB_WATCHED     UINT64_C(0x400) /* as TLB_SLOW, but RAM: a debugger watches the page */
 
 struct tlb_entry {
     uint64_t tag[3]; /* by enum access */
@@ -215,6 +216,7 @@ struct hart {
     /* Of the engine that translates: itself, and where an LR that it executes loaded from. */
     void *engine;
     void (*code_fenced)(struct hart *hart); /* after each fence.i of this hart; may be NULL */
+    const struct hart_points *points;       /* where it stops (hart/debug.h); NULL: nowhere */
     void *reservation_host;
 
     /* LR/SC (see reservation.c): the virtual address, or UINT64_MAX for none; what was loaded. */
@@ -312,6 +314,9 @@ void hart_set_privilege(struct hart *hart, enum privilege privilege);
  * the value for xepc.
  */
 void hart_trap(struct hart *hart, uint64_t cause, uint64_t tval);
+
+/* What a cause is called: "load page fault". Never NULL. */
+const char *hart_cause_name(uint64_t cause);
 
 /* --- CSRs: one table, csr_table.h, feeds access, disassembly and the debugger ---------------- */
 

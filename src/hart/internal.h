@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
+#include "hart/debug.h"
 #include "hart/engine.h"
 #include "hart/hart.h"
 
@@ -63,6 +64,7 @@ enum code_op {
     CODE_ILLEGAL = INSN_COUNT,
     CODE_STRADDLES, /* its second half is in the next page */
     CODE_END,       /* behind the last slot */
+    CODE_BREAK,     /* there is a breakpoint at this offset, in this page or another one */
     CODE_OPS
 };
 
@@ -92,6 +94,8 @@ void code_decode(struct hart *hart, struct code_page *page, struct code_slot *sl
 #define CODE_ALONE UINT32_MAX
 void code_fill(const struct hart *hart, struct code_slot *slot, uint32_t bits, unsigned offset);
 void code_forget(struct code_cache *code);
+/* The slot of halfword `half` of all pages is to be decoded anew. */
+void code_undecode(struct code_cache *code, unsigned half);
 
 static inline unsigned code_bucket(const uint8_t *host)
 {
@@ -129,6 +133,9 @@ struct hart_private {
     uint32_t single_bits;
     bool reenter; /* a CSR write changed how instructions are fetched */
     bool stepping;
+    bool interrupts_held, unwatched; /* while a debugger steps */
+    struct hart_stop stop;
+    uint64_t break_offsets[ENGINE_BREAKS_SIZE / sizeof(uint64_t)]; /* in pages, of breakpoints */
     uint64_t jump_mask; /* address bits that must be 0 in the target of a jump */
 
     struct pmp_range pmp[16];
@@ -193,9 +200,10 @@ uint32_t context_mode(const struct hart *hart, unsigned privilege, uint64_t *sat
 
 /* Counts a miss; the TLB may grow, and is empty then. */
 void tlb_miss(struct hart *hart, struct tlb *tlb);
-/* Enters a page with what `allowed` (a mask by enum access) permits. */
+/* Enters a page with what `allowed` (a mask by enum access) permits; those in `watched` leave the
+ * fast path. */
 void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsigned allowed,
-              enum memory_kind kind, const uint8_t *host);
+              unsigned watched, enum memory_kind kind, const uint8_t *host);
 
 static inline struct tlb_table *table_of(struct tlb *tlb, uint64_t va)
 {
@@ -235,6 +243,17 @@ unsigned pmp_allowed(const struct hart *hart, uint64_t gpa, unsigned size, unsig
 /* True if all bytes of the page that holds gpa have the same permissions. */
 bool pmp_page_uniform(const struct hart *hart, uint64_t gpa);
 
+/* --- debug.c: all of them only while hart->points is not NULL --------------------------------- */
+
+/* The kinds of accesses to the page of which some may be to a watched byte. */
+unsigned debug_watched_accesses(const struct hart *hart, uint64_t page);
+/* An access is about to be made: whether the hart is to stop before it. */
+bool debug_access(struct hart *hart, uint64_t va, unsigned size, unsigned accesses);
+/* A trap was taken. */
+void debug_trap(struct hart *hart, uint64_t cause);
+/* Whether the hart is to stop before this ecall (HART_STOP_CALL) or wfi (HART_STOP_WAIT). */
+bool debug_before(struct hart *hart, enum hart_stop_reason reason);
+
 /* --- csr.c ----------------------------------------------------------------------------------- */
 
 enum csr_operation { CSR_WRITE, CSR_SET, CSR_CLEAR };
@@ -249,8 +268,6 @@ enum csr_result csr_execute(struct hart *hart, unsigned number, enum csr_operati
                             uint64_t operand, bool writes, uint64_t *old);
 
 /* --- trap.c ---------------------------------------------------------------------------------- */
-
-const char *hart_cause_name(uint64_t cause);
 
 /* xret. False: illegal in the current mode. */
 bool trap_return_machine(struct hart *hart);
@@ -325,6 +342,14 @@ static inline void reservation_drop(struct hart *hart)
     hart->reservation_address = RESERVATION_NONE;
     if (unlikely(hart->private->exclusive))
         exclusive_end(hart);
+}
+
+/* Execution stops: the reservation is lost, unless a debugger looks at the hart meanwhile. It would
+ * never come past an SC that it stops before. */
+static inline void reservation_leave(struct hart *hart)
+{
+    if (!hart_stopping(hart) || hart->private->exclusive)
+        reservation_drop(hart);
 }
 
 /* --- trace.c --------------------------------------------------------------------------------- */

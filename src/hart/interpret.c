@@ -53,7 +53,7 @@ static bool reservation_watched(struct hart *hart)
         return false;
     if (!atomic_load_explicit(&hart->attention, memory_order_relaxed))
         return true;
-    reservation_drop(hart);
+    reservation_leave(hart);
     return false;
 }
 
@@ -84,7 +84,7 @@ static void fence(unsigned predecessors, unsigned successors)
 }
 
 #ifdef __x86_64__
-__attribute__((target("cx16")))
+__attribute__((target("cx16"), noinline))
 #endif
 static bool
 compare_exchange_16(void *pointer, unsigned __int128 *expected, unsigned __int128 desired)
@@ -333,6 +333,7 @@ static __attribute__((noinline)) bool execute(struct hart *hart, enum mode mode)
         [CODE_ILLEGAL] = &&illegal,
         [CODE_STRADDLES] = &&do_straddles,
         [CODE_END] = &&do_end,
+        [CODE_BREAK] = &&do_break,
 #define INSN(id, mnemonic, mask, match, format, extension, flags) [INSN_##id] = &&do_##id,
 #include "isa/instructions.def"
     };
@@ -469,6 +470,14 @@ do_end:
     SYNC();
     goto enter;
 
+do_break:
+    SYNC();
+    if (mode != MODE_STEP && engine_break(hart) == DEBUG_BREAK_STOP)
+        goto enter;
+    if (!mmu_fetch_single(hart, hart->pc))
+        goto enter;
+    goto single;
+
 stepped:
     SYNC();
     completed = true;
@@ -477,11 +486,11 @@ stepped:
 trace:
     if (hart->private->trace_open)
         exec_trace_end(hart, true);
-    if (insn->op == CODE_STRADDLES || insn->op == CODE_END)
-        goto *run[insn->op];
     if (insn->op == CODE_UNDECODED)
         code_decode(hart, container_of(slots, struct code_page, slots[0]),
                     (struct code_slot *)insn);
+    if (insn->op == CODE_STRADDLES || insn->op == CODE_END || insn->op == CODE_BREAK)
+        goto *run[insn->op];
     if (reservation_is_exposed_by(hart, insn->op)) {
         SYNC();
         reservation_expose(hart);
@@ -731,6 +740,7 @@ expose:
         if (hart->privilege == PRIVILEGE_USER ||
             (hart->privilege == PRIVILEGE_SUPERVISOR && (hart->mstatus & MSTATUS_TW)))
             goto illegal;
+        if (unlikely(hart->points) && debug_before(hart, HART_STOP_WAIT)) goto enter;
         reservation_drop(hart);
         hart_wait(hart))
 
@@ -809,7 +819,7 @@ void hart_interpret(struct hart *hart)
     /* What is executed while a reservation is held must be watched from its LR on. */
     reservation_drop(hart);
     execute(hart, trace_on(TRACE_EXEC) ? MODE_TRACE : MODE_RUN);
-    reservation_drop(hart);
+    reservation_leave(hart);
 }
 
 void hart_step(struct hart *hart)

@@ -221,7 +221,7 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
 {
     const struct tlb_entry *entry = tlb_entry_of(tlb, va);
     uint64_t page = va & PAGE_MASK;
-    if (entry->tag[access] == page) {
+    if ((entry->tag[access] & ~TLB_WATCHED) == page) {
         *place = (struct place){.host = (uint8_t *)(va + entry->addend)};
         return TRAP_NONE;
     }
@@ -250,8 +250,9 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
     if (kind == MEMORY_RAM && (fast & 1 << ACCESS_STORE) &&
         !memory_allow_stores(hart->memory, result.gpa, access == ACCESS_STORE))
         fast &= ~(1u << ACCESS_STORE);
+    unsigned watched = hart->points ? debug_watched_accesses(hart, page) : 0;
     if (uniform)
-        tlb_fill(tlb, va, &result, fast, kind, host);
+        tlb_fill(tlb, va, &result, fast, watched, kind, host);
     bool direct = kind == MEMORY_RAM || (kind == MEMORY_ROM && access != ACCESS_STORE);
     *place = (struct place){
         .host = direct ? host + (result.gpa & ~PAGE_MASK) : NULL,
@@ -285,6 +286,12 @@ static bool fault(struct hart *hart, enum trap_cause cause, uint64_t va)
     return false;
 }
 
+/* Whether a debugger stops the hart before this access. */
+static bool stops(struct hart *hart, uint64_t va, unsigned size, unsigned accesses)
+{
+    return unlikely(hart->points) && debug_access(hart, va, size, accesses);
+}
+
 /*
  * An access across a page boundary: both parts are translated before anything happens, then the
  * bytes go one by one. Registers refuse to be accessed like this.
@@ -304,6 +311,8 @@ static bool access_across(struct hart *hart, uint64_t va, unsigned size, enum ac
     for (unsigned i = 0; i < 2; i++)
         if (!places[i].host)
             return fault(hart, access_fault[access], i ? second : va);
+    if (stops(hart, va, size, 1 << access))
+        return false;
 
     uint64_t bytes = 0;
     for (unsigned i = 0; i < size; i++) {
@@ -329,6 +338,8 @@ bool mmu_load(struct hart *hart, uint64_t va, unsigned size, uint64_t *value)
         return access_across(hart, va, size, ACCESS_LOAD, value);
     struct place place;
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, size, ACCESS_LOAD, &place);
+    if (cause == TRAP_NONE && stops(hart, va, size, 1 << ACCESS_LOAD))
+        return false;
     if (cause == TRAP_NONE && !place.host && hart->private->exclusive)
         exclusive_end(hart); /* devices may need other harts */
     if (cause == TRAP_NONE && !place_load(hart, &place, size, value))
@@ -342,6 +353,8 @@ bool mmu_store(struct hart *hart, uint64_t va, unsigned size, uint64_t value)
         return access_across(hart, va, size, ACCESS_STORE, &value);
     struct place place;
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, size, ACCESS_STORE, &place);
+    if (cause == TRAP_NONE && stops(hart, va, size, 1 << ACCESS_STORE))
+        return false;
     if (cause == TRAP_NONE && !place.host && hart->private->exclusive)
         exclusive_end(hart);
     if (cause == TRAP_NONE && !place_store(hart, &place, size, value))
@@ -359,6 +372,9 @@ void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access acce
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, size, access, &place);
     if (cause == TRAP_NONE) {
         uint8_t *host = place.host ? place.host : ram_host(hart, place.gpa);
+        /* What stores loads as well. */
+        if (host && stops(hart, va, size, 1 << ACCESS_LOAD | 1 << access))
+            return NULL;
         if (host)
             return host;
         cause = access_fault[access];
@@ -376,6 +392,8 @@ bool mmu_block_zero(struct hart *hart, uint64_t va)
     va = align_down(va, BLOCK_SIZE);
     struct place place;
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, BLOCK_SIZE, ACCESS_STORE, &place);
+    if (cause == TRAP_NONE && stops(hart, va, BLOCK_SIZE, 1 << ACCESS_STORE))
+        return false;
     for (unsigned i = 0; i < BLOCK_SIZE && cause == TRAP_NONE; i += 8) {
         struct place word = {.host = place.host ? place.host + i : NULL, .gpa = place.gpa + i};
         if (!place_store(hart, &word, 8, 0))

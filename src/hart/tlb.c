@@ -346,7 +346,7 @@ void tlb_miss(struct hart *hart, struct tlb *tlb)
 }
 
 void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsigned allowed,
-              enum memory_kind kind, const uint8_t *host)
+              unsigned watched, enum memory_kind kind, const uint8_t *host)
 {
     uint64_t page = va & PAGE_MASK;
     unsigned index = entry_index(tlb, va);
@@ -357,10 +357,13 @@ void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsigned al
         allowed &= ~(1u << ACCESS_STORE);
     if (kind == MEMORY_MMIO) {
         allowed &= ~(1u << ACCESS_FETCH);
+        watched = 0; /* TLB_SLOW is enough */
         slow = TLB_SLOW;
     }
-    for (unsigned access = 0; access < 3; access++)
-        entry->tag[access] = allowed & 1 << access ? page | slow : TLB_INVALID;
+    for (unsigned access = 0; access < 3; access++) {
+        uint64_t mark = watched & 1 << access ? TLB_WATCHED : slow;
+        entry->tag[access] = allowed & 1 << access ? page | mark : TLB_INVALID;
+    }
     entry->addend = (kind == MEMORY_MMIO ? walk->gpa & PAGE_MASK : (uintptr_t)host) - page;
     tlb->span[index] = walk->span | (walk->global ? SPAN_GLOBAL : 0);
     if (walk->span > MEMORY_PAGE_SHIFT)

@@ -112,12 +112,17 @@ void hart_trap(struct hart *hart, uint64_t cause, uint64_t tval)
         hart->hooks.unhandled(hart->hooks.opaque, hart, cause, tval);
         return;
     }
-    if (hart->hooks.lost && handler_is_missing(hart, target, tvec, cause))
+    if (hart->hooks.lost && handler_is_missing(hart, target, tvec, cause)) {
         hart->hooks.lost(hart->hooks.opaque, hart, cause, tval);
+        if (hart_stopping(hart))
+            return; /* a debugger sees it where it happened */
+    }
     if (supervisor)
         enter_supervisor(hart, cause, tval);
     else
         enter_machine(hart, cause, tval);
+    if (unlikely(hart->points))
+        debug_trap(hart, cause);
 }
 
 static void trace_return(const struct hart *hart, char from)
@@ -163,6 +168,9 @@ bool trap_return_supervisor(struct hart *hart)
 void trap_environment_call(struct hart *hart)
 {
     static const uint8_t causes[] = {TRAP_ECALL_U, TRAP_ECALL_S, TRAP_ILLEGAL, TRAP_ECALL_M};
+    if (unlikely(hart->points) && hart->privilege == PRIVILEGE_SUPERVISOR &&
+        debug_before(hart, HART_STOP_CALL))
+        return;
     if (hart->privilege != PRIVILEGE_SUPERVISOR || !hart->hooks.sbi) {
         hart_trap(hart, causes[hart->privilege], 0);
         return;

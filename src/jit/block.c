@@ -36,6 +36,12 @@ static bool is_sc(unsigned op)
     return op == INSN_sc_w || op == INSN_sc_d;
 }
 
+static bool is_break(const uint64_t *breaks, uint64_t pc)
+{
+    unsigned half = (pc & PAGE_OFFSET) / 2;
+    return breaks && (breaks[half / 64] >> half % 64 & 1);
+}
+
 /* Whether what begins at pc may be the rest of a sequence to which the architecture promises
  * success: it comes to an SC, by few instructions that only compute with registers. */
 static bool leads_to_sc(const uint8_t *page, uint64_t pc, const struct isa_extensions *extensions)
@@ -64,7 +70,7 @@ static bool leads_to_sc(const uint8_t *page, uint64_t pc, const struct isa_exten
  * look at a reservation.
  */
 static uint64_t matching_sc(const uint8_t *page, uint64_t pc, const struct insn *lr,
-                            const struct isa_extensions *extensions)
+                            const struct isa_extensions *extensions, const uint64_t *breaks)
 {
     uint64_t targets[LR_SC_LENGTH]; /* of branches forward */
     unsigned count = 0;
@@ -74,7 +80,8 @@ static uint64_t matching_sc(const uint8_t *page, uint64_t pc, const struct insn 
     for (unsigned i = 0; i < LR_SC_LENGTH && is_same_page(at, pc); i++) {
         struct insn insn;
         uint32_t bits;
-        if (!read_bits(page, at & PAGE_OFFSET, &bits) || !isa_decode(bits, extensions, &insn))
+        if (is_break(breaks, at) || !read_bits(page, at & PAGE_OFFSET, &bits) ||
+            !isa_decode(bits, extensions, &insn))
             return 0;
         if (is_sc(insn.op)) {
             bool same =
@@ -112,7 +119,7 @@ static void finish(struct ir_block *block, unsigned retired, uint64_t pc)
 }
 
 void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
-             const struct isa_extensions *extensions)
+             const struct isa_extensions *extensions, const uint64_t *breaks)
 {
     bool halfwords = isa_extensions_test(extensions, ISA_EXT_C);
     uint64_t sc = 0; /* that belongs to an LR before it */
@@ -121,7 +128,7 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
     while (block->count < IR_BLOCK_MAX) {
         struct insn insn;
         uint32_t bits;
-        if (!read_bits(page, pc & PAGE_OFFSET, &bits))
+        if ((block->count && is_break(breaks, pc)) || !read_bits(page, pc & PAGE_OFFSET, &bits))
             break;
         if (!isa_decode(bits, extensions, &insn))
             insn.op = INSN_illegal;
@@ -144,7 +151,7 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
 
         if (is_lr(insn.op))
             sc = block->count + LR_SC_LENGTH <= IR_BLOCK_MAX
-                     ? matching_sc(page, pc, &insn, extensions)
+                     ? matching_sc(page, pc, &insn, extensions, breaks)
                      : 0;
         ir->paired = sc && (is_lr(insn.op) || pc == sc);
         if (is_lr(insn.op) && sc) {

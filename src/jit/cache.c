@@ -115,7 +115,9 @@ static void note_translation(struct jit *jit, const struct jit_block *block, siz
 static struct jit_block *block_translate(struct jit *jit, struct hart *hart, struct jit_page *page,
                                          uint64_t pc)
 {
-    ir_read(&jit->ir, page->source, pc, &hart->extensions);
+    uint64_t breaks[ENGINE_BREAKS_SIZE / sizeof(uint64_t)];
+    ir_read(&jit->ir, page->source, pc, &hart->extensions,
+            engine_breaks_in_page(hart, pc, breaks));
     if (jit->ir.count == 0)
         return NULL;
     ir_fold(&jit->ir);
@@ -217,6 +219,27 @@ static struct jit_page **page_find(struct jit *jit, const uint8_t *host)
     while (*link && (*link)->host != host)
         link = &(*link)->next;
     return link;
+}
+
+static bool page_is_at(const struct jit_page *page, const uint64_t *addresses, size_t count)
+{
+    for (const struct jit_block *block = page->blocks; block; block = block->next_of_page)
+        for (size_t i = 0; i < count; i++)
+            if ((block->pc ^ addresses[i]) < MEMORY_PAGE_SIZE)
+                return true;
+    return false;
+}
+
+void cache_forget_at(struct jit *jit, const uint64_t *addresses, size_t count)
+{
+    pthread_mutex_lock(&jit->lock);
+    for (unsigned i = 0; i < PAGE_BUCKETS; i++)
+        for (struct jit_page **link = &jit->pages[i]; *link;)
+            if (page_is_at(*link, addresses, count))
+                page_forget(jit, link);
+            else
+                link = &(*link)->next;
+    pthread_mutex_unlock(&jit->lock);
 }
 
 /* --- Code that changes ------------------------------------------------------------------------ */

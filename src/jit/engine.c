@@ -76,7 +76,10 @@ static const void *resume(struct hart *hart, const struct jit_link *link)
             cache_clear_suspects(jit, hart);
             continue;
         }
-        if (hart->data_tlb != hart->fetch_tlb) {
+        enum debug_break debug = hart->points ? engine_break(hart) : DEBUG_BREAK_NONE;
+        if (debug == DEBUG_BREAK_STOP)
+            continue;
+        if (debug == DEBUG_BREAK_PASS || hart->data_tlb != hart->fetch_tlb) {
             engine_execute_fetched(hart);
             continue;
         }
@@ -194,6 +197,13 @@ void jit_detach(struct jit_hart *self)
     self->hart->code_fenced = NULL;
     self->hart->engine = NULL;
     free(self);
+}
+
+void jit_forget_code(struct jit *jit, const uint64_t *addresses, size_t count)
+{
+    cache_forget_at(jit, addresses, count);
+    for (unsigned i = 0; i < jit->hart_count; i++)
+        engine_forget_jumps(jit->harts[i]);
 }
 
 void jit_code_written(struct jit *jit, uint64_t gpa, uint64_t size)

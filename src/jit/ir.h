@@ -58,11 +58,12 @@ struct ir_block {
 /*
  * Reads a block from `page`, a copy of the guest page that holds pc. It goes on across jumps within
  * the page and behind conditional branches; it stops at what redirects execution otherwise, at the
- * end of the page, and at IR_BLOCK_MAX instructions. count is 0 if the first instruction lies
- * across the end of the page.
+ * end of the page, at IR_BLOCK_MAX instructions, and before the addresses in `breaks`, a bitmap of
+ * the page's halfwords (NULL: none), unless it starts there. count is 0 if the first instruction
+ * lies across the end of the page.
  */
 void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
-             const struct isa_extensions *extensions);
+             const struct isa_extensions *extensions, const uint64_t *breaks);
 
 /* Computes what is known at translation time, and takes out what does nothing. */
 void ir_fold(struct ir_block *block);

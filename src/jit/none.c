@@ -34,6 +34,10 @@ void jit_run(struct jit_hart *jit_hart)
 {
 }
 
+void jit_forget_code(struct jit *jit, const uint64_t *addresses, size_t count)
+{
+}
+
 void jit_code_written(struct jit *jit, uint64_t gpa, uint64_t size)
 {
 }

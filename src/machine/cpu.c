@@ -50,6 +50,8 @@ static void cpu_lost(void *opaque, struct hart *hart, uint64_t cause, uint64_t t
 {
     struct cpu *cpu = opaque;
     struct machine *machine = cpu->machine;
+    if (debug_lost(cpu, cause))
+        return;
     uint32_t bits = tval;
     bool csr = cause == TRAP_ILLEGAL && (bits & 0x7f) == 0x73 && (bits >> 12 & 3);
     unsigned number = bits >> 20;
@@ -71,6 +73,8 @@ static void cpu_lost(void *opaque, struct hart *hart, uint64_t cause, uint64_t t
 static void cpu_unhandled(void *opaque, struct hart *hart, uint64_t cause, uint64_t tval)
 {
     struct cpu *cpu = opaque;
+    if (debug_lost(cpu, cause))
+        return;
     log_error("hart %u: %s %llu (tval %#llx) at pc %#llx goes to M-mode, and the built-in SBI has "
               "no handler for it",
               hart->id, cause >> 63 ? "interrupt" : "exception",
@@ -106,6 +110,23 @@ static void code_written(void *opaque, uint64_t gpa, uint64_t size)
         jit_code_written(machine->jit, gpa, size);
 }
 
+static void cpu_execute(struct cpu *cpu)
+{
+    if (!debug_execute(cpu))
+        return;
+    if (cpu->jit)
+        jit_run(cpu->jit);
+    else
+        hart_interpret(cpu->hart);
+}
+
+void cpu_step(struct cpu *cpu, unsigned flags)
+{
+    current_hart = cpu->hart;
+    hart_debug_step(cpu->hart, flags);
+    current_hart = NULL;
+}
+
 static void *cpu_thread(void *opaque)
 {
     struct cpu *cpu = opaque;
@@ -116,17 +137,16 @@ static void *cpu_thread(void *opaque)
         if (machine->running && cpu->hsm == HSM_START_PENDING) {
             sbi_enter(cpu->hart, cpu->start_pc, cpu->start_opaque);
             cpu->hsm = HSM_STARTED;
+            debug_started(cpu);
         }
         if (machine->running && cpu->hsm == HSM_STOP_PENDING)
             cpu->hsm = HSM_STOPPED;
-        if (machine->running && cpu->hsm != HSM_STOPPED) {
+        if (machine->running && !cpu->held && cpu->hsm != HSM_STOPPED) {
             cpu->parked = false; /* the first time round it was never waiting */
             pthread_mutex_unlock(&machine->lock);
-            if (cpu->jit)
-                jit_run(cpu->jit);
-            else
-                hart_interpret(cpu->hart);
+            cpu_execute(cpu);
             pthread_mutex_lock(&machine->lock);
+            debug_stopped(cpu);
             continue;
         }
         cpu->parked = true;
@@ -224,11 +244,11 @@ void cpu_reset_all(struct machine *machine)
         pmu_reset(cpu->pmu);
         hart_reset(cpu->hart, BOARD_RESET_VECTOR);
         cpu->hsm = HSM_STARTED;
-        if (machine->builtin_sbi) {
-            cpu->hsm = i == 0 ? HSM_START_PENDING : HSM_STOPPED;
-            cpu->start_pc = machine->entry;
-            cpu->start_opaque = machine->device_tree_gpa;
-        }
+        cpu->pass = cpu->told = cpu->range = false;
+        if (machine->builtin_sbi && i > 0)
+            cpu->hsm = HSM_STOPPED;
+        else if (machine->builtin_sbi)
+            sbi_enter(cpu->hart, machine->entry, machine->device_tree_gpa);
     }
 }
 
@@ -250,12 +270,21 @@ bool cpu_start_threads(struct machine *machine, struct error *err)
     return true;
 }
 
-void cpu_resume_all(struct machine *machine)
+void cpu_update_clock(struct machine *machine)
 {
+    if (machine->state != MACHINE_RUNNING || machine->debug_frozen) {
+        clock_freeze(&machine->clock);
+        return;
+    }
     clock_thaw(&machine->clock);
     aclint_update(machine->aclint);
     for (unsigned i = 0; i < machine->cpu_count; i++)
         hart_clock_changed(machine->cpus[i].hart);
+}
+
+void cpu_resume_all(struct machine *machine)
+{
+    cpu_update_clock(machine);
     pthread_mutex_lock(&machine->lock);
     machine->running = true;
     pthread_cond_broadcast(&machine->changed);

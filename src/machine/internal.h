@@ -13,6 +13,7 @@
 #include "hart/hart.h"
 #include "hartvisor/machine.h"
 #include "irq/irq.h"
+#include "machine/debug.h"
 #include "machine/loader.h"
 #include "machine/machine.h"
 #include "pci/pci.h"
@@ -48,6 +49,18 @@ struct cpu {
     bool parked;          /* the thread waits for the machine to run or the hart to be started */
     _Atomic unsigned hsm; /* enum hsm_state; readable without the lock */
     uint64_t start_pc, start_opaque;
+
+    /* For a debugger (debug.c). Under the machine's lock: */
+    bool held;                /* executes nothing */
+    bool told;                /* `stop` is news */
+    struct machine_stop stop; /* why it stopped by itself */
+    /* The loop's thread while the hart is held, else the hart's: */
+    bool resumed; /* it was held, and has not run on yet */
+    bool pass;    /* the instruction at pass_pc is executed whatever there is to stop for */
+    unsigned pass_flags, range_flags; /* HART_STEP_... */
+    uint64_t pass_pc;
+    bool range, range_done; /* stepping until pc is outside of range_size bytes */
+    uint64_t range_start, range_size;
 
     struct loop_timer *sbi_timer; /* SBI set_timer on a hart without Sstc */
     struct pmu *pmu;              /* SBI PMU counters of this hart; its thread only */
@@ -118,6 +131,9 @@ struct machine {
     _Atomic unsigned callers; /* threads in machine_pause or machine_resume */
     struct loop_task *request_task;
 
+    struct machine_debug *debug; /* NULL: no debugger; changes while no hart executes */
+    bool debug_frozen;           /* it stops the clock; the loop's thread only */
+
     struct {
         machine_event_callback *callback;
         void *opaque;
@@ -132,6 +148,9 @@ struct machine {
  * block boundary. */
 void machine_request(struct machine *machine, uint32_t requests, int status);
 
+/* Does what was asked for. On the loop's thread. */
+void machine_serve_requests(struct machine *machine);
+
 /* --- cpu.c: hart threads -----------------------------------------------------------------------
  */
 
@@ -141,6 +160,12 @@ void cpu_destroy_all(struct machine *machine);
 /* To the state of power-on: every hart at the reset vector, or hart 0 at the kernel's entry and the
  * others stopped. Harts are stopped. */
 void cpu_reset_all(struct machine *machine);
+
+/* Guest time runs or stands still as the machine and a debugger want it. */
+void cpu_update_clock(struct machine *machine);
+
+/* hart_debug_step for a parked hart, on the loop's thread. */
+void cpu_step(struct cpu *cpu, unsigned flags);
 
 /* Starts the threads (parked), on the first call. */
 bool cpu_start_threads(struct machine *machine, struct error *err);
@@ -230,6 +255,19 @@ struct sbi_result pmu_start(struct cpu *cpu, const uint64_t *args);
 struct sbi_result pmu_stop(struct cpu *cpu, const uint64_t *args);
 struct sbi_result pmu_fw_read(struct cpu *cpu, const uint64_t *args);
 struct sbi_result pmu_fw_read_hi(struct cpu *cpu, const uint64_t *args);
+
+/* --- debug.c: what hart threads call ------------------------------------------------------------
+ */
+
+/* Under the lock, after the hart was started, and after it has stopped executing. */
+void debug_started(struct cpu *cpu);
+void debug_stopped(struct cpu *cpu);
+
+/* Executes what a debugger asked to be executed first. True: the hart runs on. */
+bool debug_execute(struct cpu *cpu);
+
+/* A trap that no handler can take: whether a debugger is told instead. */
+bool debug_lost(struct cpu *cpu, uint64_t cause);
 
 /* --- htif.c, semihosting.c ---------------------------------------------------------------------
  */

@@ -40,6 +40,17 @@ void machine_add_listener(struct machine *machine, machine_event_callback *callb
     machine->listeners[machine->listener_count++].opaque = opaque;
 }
 
+void machine_remove_listener(struct machine *machine, machine_event_callback *callback,
+                             void *opaque)
+{
+    unsigned i = 0;
+    while (i < machine->listener_count && (machine->listeners[i].callback != callback ||
+                                           machine->listeners[i].opaque != opaque))
+        i++;
+    assert(i < machine->listener_count);
+    machine->listeners[i] = machine->listeners[--machine->listener_count];
+}
+
 /* --- Lifecycle: everything here happens on the loop's thread ------------------------------------
  */
 
@@ -71,9 +82,8 @@ static bool reset(struct machine *machine, struct error *err)
     return true;
 }
 
-static void serve_requests(void *opaque)
+void machine_serve_requests(struct machine *machine)
 {
-    struct machine *machine = opaque;
     uint32_t requests = atomic_exchange(&machine->requests, 0);
     bool by_guest = requests & REQUEST_BY_GUEST;
     if (machine->state == MACHINE_ENDED || !requests)
@@ -93,6 +103,11 @@ static void serve_requests(void *opaque)
     emit(machine, MACHINE_EVENT_RESET, by_guest);
     if (machine->state == MACHINE_RUNNING)
         cpu_resume_all(machine);
+}
+
+static void serve_requests(void *opaque)
+{
+    machine_serve_requests(opaque);
 }
 
 static void pause_now(void *opaque)

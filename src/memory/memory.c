@@ -297,3 +297,25 @@ enum memory_kind memory_page(struct memory *memory, uint64_t gpa, uint8_t **host
         &block->flags[(gpa - block->ram.base) >> MEMORY_PAGE_SHIFT], memory_order_relaxed);
     return flags & PAGE_WATCHED ? MEMORY_ROM : MEMORY_RAM;
 }
+
+void memory_list(struct memory *memory, void (*tell)(void *opaque, const struct memory_range *range),
+                 void *opaque)
+{
+    const struct block_table *table = atomic_load(&memory->blocks);
+    for (size_t i = 0; table && i < table->count; i++) {
+        const struct block *block = table->blocks[i];
+        tell(opaque, &(struct memory_range){.base = block->ram.base,
+                                            .size = block->ram.size,
+                                            .kind = block->rom ? MEMORY_ROM : MEMORY_RAM,
+                                            .name = ""});
+    }
+    pthread_rwlock_rdlock(&memory->lock);
+    for (size_t i = 0; i < memory->region_count; i++) {
+        const struct region *region = memory->regions[i];
+        tell(opaque, &(struct memory_range){.base = region->base,
+                                            .size = region->size,
+                                            .kind = MEMORY_MMIO,
+                                            .name = region->name});
+    }
+    pthread_rwlock_unlock(&memory->lock);
+}

@@ -92,6 +92,18 @@ enum memory_kind {
  */
 enum memory_kind memory_page(struct memory *memory, uint64_t gpa, uint8_t **host);
 
+/* One piece of the address space, for people. */
+struct memory_range {
+    uint64_t base, size;
+    enum memory_kind kind;
+    const char *name;
+};
+
+/* Tells of all memory, then of all registers, each in ascending order. The callback must not map or
+ * unmap. */
+void memory_list(struct memory *memory, void (*tell)(void *opaque, const struct memory_range *range),
+                 void *opaque);
+
 /*
  * One access of 1, 2, 4 or 8 bytes by a hart, to whatever is there. A misaligned access to
  * registers is refused. Returns false where nothing answers (an access fault).

@@ -38,7 +38,7 @@ static void start(unsigned offset)
 static void read_from(unsigned offset)
 {
     struct isa_extensions extensions = isa_extensions_default();
-    ir_read(&block, page, PC + offset, &extensions);
+    ir_read(&block, page, PC + offset, &extensions, NULL);
 }
 
 static const struct ir *ir(unsigned i)

@@ -1,0 +1,743 @@
+/*
+ * Running and stopping: vCont and its elders, stop replies, all-stop and non-stop mode.
+ *
+ * All-stop: `running` from the packet that lets harts go until the stop reply. When a hart stops by
+ * itself the others are held at once, on its thread; run_stopped then waits for them and tells the
+ * client of one. What others have to tell waits for the next resumption, which tells it instead of
+ * resuming; but breakpoints that were only reached are reached again.
+ *
+ * Non-stop: each stop is told by a notification, the next one after the client has asked for it
+ * (vStopped).
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "debug/session.h"
+
+enum { SIGNAL_INT = 2, SIGNAL_ILL = 4, SIGNAL_TRAP = 5, SIGNAL_SEGV = 11 };
+
+static uint64_t all_harts(const struct debug_session *session)
+{
+    return UINT64_MAX >> (64 - session->hart_count);
+}
+
+/* --- Stop replies ------------------------------------------------------------------------------
+ */
+
+unsigned run_signal(const struct debug_session *session, unsigned index)
+{
+    const struct session_hart *hart = &session->harts[index];
+    if (hart->asked)
+        return SIGNAL_INT;
+    if (hart->stop.hart.reason != HART_STOP_LOST)
+        return SIGNAL_TRAP;
+    return hart->stop.hart.cause == TRAP_ILLEGAL ? SIGNAL_ILL : SIGNAL_SEGV;
+}
+
+/* In LLDB's words. */
+const char *run_reason(const struct debug_session *session, unsigned index)
+{
+    static const char *const reasons[] = {
+        [HART_STOP_NONE] = "trace",     [HART_STOP_BREAK] = "breakpoint",
+        [HART_STOP_WATCH] = "watchpoint", [HART_STOP_TRAP] = "exception",
+        [HART_STOP_CALL] = "exception", [HART_STOP_WAIT] = "exception",
+        [HART_STOP_LOST] = "exception",
+    };
+    const struct session_hart *hart = &session->harts[index];
+    if (hart->asked || !hart->ran)
+        return "signal"; /* it was stopped from outside */
+    return reasons[hart->stop.hart.reason];
+}
+
+static void put_reason(struct debug_session *session, unsigned index)
+{
+    struct session_hart *hart = &session->harts[index];
+    const struct hart_stop *stop = &hart->stop.hart;
+    uint64_t pc = machine_debug_hart(session->machine, index)->pc;
+    const char *watch = stop->accesses == 1 << ACCESS_STORE  ? "watch"
+                        : stop->accesses == 1 << ACCESS_LOAD ? "rwatch"
+                                                             : "awatch";
+    int kind = hart->asked ? -1 : points_break_kind(session->points, pc);
+    if (!hart->asked && hart->stop.started && session->thread_events)
+        buffer_text(&session->reply, "create:;");
+    else if (!hart->asked && stop->reason == HART_STOP_WATCH)
+        buffer_format(&session->reply, "%s:%llx;", watch, (unsigned long long)stop->address);
+    else if (stop->reason == HART_STOP_BREAK && kind >= 0 &&
+             (kind ? session->hwbreak : session->swbreak))
+        buffer_text(&session->reply, kind ? "hwbreak:;" : "swbreak:;");
+    buffer_format(&session->reply, "reason:%s;", run_reason(session, index));
+    if (session->threads_in_stop && !hart->asked && stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
+        char text[32];
+        int length = snprintf(text, sizeof(text), "%llu 0", (unsigned long long)stop->address);
+        buffer_text(&session->reply, "description:");
+        buffer_hex(&session->reply, text, (size_t)length);
+        buffer_text(&session->reply, ";");
+    }
+}
+
+/* What LLDB asks for with QListThreadsInStopReply. */
+static void put_threads(struct debug_session *session)
+{
+    for (unsigned i = 0; i < session->hart_count; i++)
+        buffer_format(&session->reply, "%s%x", i ? "," : "threads:", i + 1);
+    for (unsigned i = 0; i < session->hart_count; i++)
+        buffer_format(&session->reply, "%s%llx", i ? "," : ";thread-pcs:",
+                      (unsigned long long)machine_debug_hart(session->machine, i)->pc);
+    buffer_text(&session->reply, ";");
+}
+
+/* Signal, thread, and the registers that every client reads next. */
+static void put_hart(struct debug_session *session, unsigned index, unsigned signal)
+{
+    static const uint8_t expedited[] = {1, 2, 8, REGISTER_PC};
+    struct hart *hart = machine_debug_hart(session->machine, index);
+    buffer_format(&session->reply, "T%02x", signal);
+    for (unsigned i = 0; i < ARRAY_SIZE(expedited); i++) {
+        uint64_t value;
+        register_read(hart, expedited[i], &value);
+        buffer_format(&session->reply, "%02x:", expedited[i]);
+        buffer_value(&session->reply, value, 8);
+        buffer_text(&session->reply, ";");
+    }
+    buffer_text(&session->reply, "thread:");
+    reply_thread(session, index);
+    buffer_format(&session->reply, ";core:%x;", index);
+}
+
+void run_idle_reply(struct debug_session *session, unsigned index)
+{
+    put_hart(session, index, 0);
+    buffer_text(&session->reply, "reason:none;");
+}
+
+void run_stop_reply(struct debug_session *session, unsigned index)
+{
+    const struct session_hart *hart = &session->harts[index];
+    put_hart(session, index, hart->asked && session->non_stop ? 0 : run_signal(session, index));
+    put_reason(session, index);
+    if (session->threads_in_stop)
+        put_threads(session);
+}
+
+/* Says what no stop reply has a word for. */
+static void explain(struct debug_session *session, unsigned index)
+{
+    const struct session_hart *hart = &session->harts[index];
+    const struct hart_stop *stop = &hart->stop.hart;
+    struct hart *state = machine_debug_hart(session->machine, index);
+    if (hart->asked || session->non_stop)
+        return;
+    if (hart->stop.started)
+        session_print(session, "hart %u was started\n", index);
+    else if (stop->reason == HART_STOP_TRAP || stop->reason == HART_STOP_LOST)
+        session_print(session, "hart %u: %s%s\n", index, hart_cause_name(stop->cause),
+                      stop->reason == HART_STOP_LOST ? ", and there is no handler for it" : "");
+    else if (stop->reason == HART_STOP_CALL)
+        session_print(session, "hart %u calls SBI extension %#llx, function %llu\n", index,
+                      (unsigned long long)state->x[17], (unsigned long long)state->x[16]);
+    else if (stop->reason == HART_STOP_WAIT)
+        session_print(session, "hart %u is about to wait (wfi)\n", index);
+}
+
+/* --- What has stopped -------------------------------------------------------------------------- */
+
+static void collect(struct debug_session *session)
+{
+    for (unsigned i = 0; i < session->hart_count; i++) {
+        struct session_hart *hart = &session->harts[i];
+        struct machine_stop stop;
+        if (!machine_debug_take_stop(session->machine, i, &stop))
+            continue;
+        hart->stop = stop;
+        hart->pending = true;
+        hart->asked = false;
+    }
+}
+
+static void tell(struct debug_session *session, unsigned index)
+{
+    session->harts[index].pending = false;
+    session->harts[index].stopped = true;
+    session->stopped_hart = index;
+}
+
+/* All harts stand still; one of them is told of. */
+static void stop_all(struct debug_session *session, unsigned index)
+{
+    session->running = false;
+    session->general_thread = session->continue_thread = (int)index + 1;
+    for (unsigned i = 0; i < session->hart_count; i++) {
+        struct session_hart *hart = &session->harts[i];
+        hart->stopped = true;
+        if (i == index || !hart->pending || hart->stop.hart.reason != HART_STOP_BREAK)
+            continue;
+        hart->pending = false; /* it has not gone further: the breakpoint is still before it */
+        machine_debug_pass(session->machine, i, false);
+    }
+    explain(session, index);
+    tell(session, index);
+    session->reply.size = 0;
+    run_stop_reply(session, index);
+}
+
+static int first_pending(const struct debug_session *session)
+{
+    for (unsigned i = 0; i < session->hart_count; i++)
+        if (session->harts[i].pending)
+            return (int)i;
+    return -1;
+}
+
+/* All-stop: a hart has stopped while the client waits. */
+static void stop_and_send(struct debug_session *session, unsigned index)
+{
+    stop_all(session, index);
+    session_send(session, '$', session->reply.data, session->reply.size);
+}
+
+static void hold_all(struct debug_session *session)
+{
+    machine_debug_hold(session->machine, all_harts(session));
+    machine_debug_freeze(session->machine, session->freeze_time);
+}
+
+static void notify(struct debug_session *session)
+{
+    int next = first_pending(session);
+    if (next < 0 || session->notifying)
+        return;
+    session->notifying = true;
+    tell(session, (unsigned)next);
+    struct buffer text = {0};
+    session->reply.size = 0;
+    run_stop_reply(session, (unsigned)next);
+    buffer_text(&text, "Stop:");
+    buffer_bytes(&text, session->reply.data, session->reply.size);
+    session_send(session, '%', text.data, text.size);
+    buffer_finish(&text);
+    session->reply.size = 0;
+}
+
+void run_stopped(void *opaque)
+{
+    struct debug_session *session = opaque;
+    if (session->non_stop) {
+        /* The thread of a hart that stopped is still on its way to where it waits. */
+        machine_debug_hold(session->machine, machine_debug_held(session->machine));
+        collect(session);
+        notify(session);
+        return;
+    }
+    if (!session->running)
+        return; /* it is found when harts are to run again */
+    hold_all(session);
+    collect(session);
+    int index = first_pending(session);
+    if (index >= 0)
+        stop_and_send(session, (unsigned)index);
+}
+
+void run_interrupt(struct debug_session *session)
+{
+    if (session->non_stop || !session->running)
+        return;
+    hold_all(session);
+    collect(session);
+    int index = first_pending(session); /* it stopped just before */
+    if (index < 0) {
+        index = session->continue_thread > 0 ? session->continue_thread - 1 : 0;
+        session->harts[index].asked = true;
+    }
+    stop_and_send(session, (unsigned)index);
+}
+
+void run_ended(struct debug_session *session, int status)
+{
+    char text[32];
+    int length = snprintf(text, sizeof(text), session->multiprocess ? "W%02x;process:1" : "W%02x",
+                          status & 0xff);
+    if (session->non_stop && session->attached) {
+        char notification[48];
+        length = snprintf(notification, sizeof(notification), "Stop:%s", text);
+        session_send(session, '%', notification, (size_t)length);
+    } else if (session->running) {
+        session_send(session, '$', text, (size_t)length);
+    }
+    session_end(session);
+}
+
+/* --- Attaching, interrupting ------------------------------------------------------------------- */
+
+void run_attach(struct debug_session *session)
+{
+    if (session->attached)
+        return;
+    session->attached = true;
+    if (session->non_stop)
+        return;
+    machine_debug_set_all_stop(session->machine, true);
+    hold_all(session);
+    for (unsigned i = 0; i < session->hart_count; i++) {
+        session->harts[i].stopped = true;
+        session->harts[i].asked = false;
+    }
+    for (unsigned i = session->hart_count; i-- > 0;)
+        if (machine_debug_started(session->machine, i))
+            session->stopped_hart = i;
+}
+
+static void handle_why(struct debug_session *session, const struct argument *arguments,
+                       size_t count)
+{
+    run_attach(session);
+    if (!session->non_stop) {
+        if (session->running)
+            reply_error(session, REMOTE_EBUSY, "harts are running: interrupt them first");
+        else
+            run_stop_reply(session, session->stopped_hart);
+        return;
+    }
+    /* Tells of all that stand still, one after another. */
+    uint64_t held = machine_debug_held(session->machine);
+    for (unsigned i = 0; i < session->hart_count; i++) {
+        struct session_hart *hart = &session->harts[i];
+        hart->asked |= (held >> i & 1) && !hart->pending && !hart->stopped;
+        hart->pending = held >> i & 1;
+    }
+    int next = first_pending(session);
+    session->notifying = next >= 0;
+    session->listing = session->is_gdb;
+    if (next < 0) {
+        reply_ok(session);
+        return;
+    }
+    tell(session, (unsigned)next);
+    run_stop_reply(session, (unsigned)next);
+}
+
+/* GDB 13 gives up if an answer to ? is followed by a second one: what else stands still is told of
+ * by notifications. */
+static void handle_stopped(struct debug_session *session, const struct argument *arguments,
+                           size_t count)
+{
+    int next = first_pending(session);
+    bool listing = session->listing;
+    session->notifying = next >= 0 && !listing;
+    session->listing = false;
+    if (!session->notifying) {
+        session_send(session, '$', "OK", 2);
+        session->no_reply = true;
+        notify(session);
+        return;
+    }
+    tell(session, (unsigned)next);
+    run_stop_reply(session, (unsigned)next);
+}
+
+/* --- Letting go -------------------------------------------------------------------------------- */
+
+/* What a hart is to do. */
+struct action {
+    enum { ACTION_NONE, ACTION_CONTINUE, ACTION_STEP, ACTION_RANGE, ACTION_STOP } kind;
+    uint64_t start, end;
+};
+
+static bool interrupts_step(const struct debug_session *session)
+{
+    return !(session->step_mask & STEP_NO_INTERRUPTS);
+}
+
+static void let_go(struct debug_session *session, unsigned index)
+{
+    session->harts[index].stopped = session->harts[index].asked = false;
+    session->harts[index].ran = true;
+    session->harts[index].stop = (struct machine_stop){0};
+}
+
+/* One that steps is stepped here, on this thread: it needs to wait for nobody. */
+static void step(struct debug_session *session, unsigned index)
+{
+    struct session_hart *hart = &session->harts[index];
+    let_go(session, index);
+    machine_debug_step(session->machine, index, interrupts_step(session));
+    collect(session);
+    hart->pending = true; /* a step has ended, if nothing else */
+}
+
+/* Starts what is to run. A hart that has made its step already, or -1. */
+static int start(struct debug_session *session, const struct action *actions)
+{
+    uint64_t go = 0;
+    bool ranges = false;
+    int stepped = -1;
+    for (unsigned i = 0; i < session->hart_count; i++) {
+        if (actions[i].kind == ACTION_CONTINUE)
+            go |= UINT64_C(1) << i;
+        ranges |= actions[i].kind == ACTION_RANGE;
+    }
+    bool runs = go || ranges || session->non_stop;
+    points_apply(session->points, runs);
+    if (runs)
+        machine_debug_freeze(session->machine, false);
+    for (unsigned i = 0; i < session->hart_count; i++)
+        if (actions[i].kind == ACTION_CONTINUE || actions[i].kind == ACTION_RANGE)
+            let_go(session, i);
+    if (go)
+        machine_debug_release(session->machine, go);
+    for (unsigned i = 0; i < session->hart_count; i++)
+        if (actions[i].kind == ACTION_RANGE)
+            machine_debug_step_range(session->machine, i, actions[i].start, actions[i].end,
+                                     interrupts_step(session));
+    for (unsigned i = session->hart_count; i-- > 0;) {
+        if (actions[i].kind != ACTION_STEP)
+            continue;
+        step(session, i);
+        stepped = (int)i;
+    }
+    return stepped;
+}
+
+static void resume_all_stop(struct debug_session *session, const struct action *actions)
+{
+    bool any = false;
+    collect(session);
+    for (unsigned i = 0; i < session->hart_count; i++) {
+        any |= actions[i].kind != ACTION_NONE;
+        if (actions[i].kind == ACTION_NONE || !session->harts[i].pending)
+            continue;
+        stop_all(session, i); /* it had something to tell all the time */
+        return;
+    }
+    if (!any) {
+        buffer_text(&session->reply, "N"); /* no thread is left that runs */
+        return;
+    }
+    session->running = true;
+    int stepped = start(session, actions);
+    if (stepped < 0) {
+        session->no_reply = true;
+        return;
+    }
+    hold_all(session);
+    collect(session);
+    stop_all(session, (unsigned)stepped);
+}
+
+static void resume_non_stop(struct debug_session *session, struct action *actions)
+{
+    uint64_t stop = 0;
+    for (unsigned i = 0; i < session->hart_count; i++) {
+        struct session_hart *hart = &session->harts[i];
+        bool stands = hart->stopped || hart->pending;
+        if (actions[i].kind == ACTION_STOP) {
+            if (!stands)
+                stop |= UINT64_C(1) << i;
+            actions[i].kind = ACTION_NONE;
+        } else if (!hart->stopped) {
+            actions[i].kind = ACTION_NONE; /* it runs, or has a stop to tell of first */
+        }
+    }
+    start(session, actions);
+    machine_debug_hold(session->machine, stop);
+    collect(session);
+    for (unsigned i = 0; i < session->hart_count; i++)
+        if ((stop >> i & 1) && !session->harts[i].pending)
+            session->harts[i].pending = session->harts[i].asked = true;
+    session_send(session, '$', "OK", 2);
+    session->no_reply = true;
+    notify(session);
+}
+
+static void resume(struct debug_session *session, struct action *actions)
+{
+    if (session->non_stop)
+        resume_non_stop(session, actions);
+    else
+        resume_all_stop(session, actions);
+}
+
+/* "c", "C05", "s", "S05", "t", "r1000,1010" */
+static bool parse_action(const uint8_t **at, const uint8_t *end, struct action *action)
+{
+    static const struct {
+        char letter;
+        uint8_t kind, numbers;
+    } kinds[] = {{'c', ACTION_CONTINUE, 0}, {'C', ACTION_CONTINUE, 1}, {'s', ACTION_STEP, 0},
+                 {'S', ACTION_STEP, 1},     {'t', ACTION_STOP, 0},     {'r', ACTION_RANGE, 2}};
+    uint64_t numbers[2] = {0};
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds) && *at < end; i++) {
+        if (**at != (uint8_t)kinds[i].letter)
+            continue;
+        ++*at;
+        for (unsigned n = 0; n < kinds[i].numbers; n++) {
+            if (n && (*at == end || *(*at)++ != ','))
+                return false;
+            const uint8_t *first = *at;
+            for (; *at < end && hex_digit(**at) >= 0; ++*at)
+                numbers[n] = numbers[n] << 4 | (unsigned)hex_digit(**at);
+            if (*at == first || *at - first > 16)
+                return false;
+        }
+        *action = (struct action){.kind = kinds[i].kind, .start = numbers[0], .end = numbers[1]};
+        return true;
+    }
+    return false;
+}
+
+/* ";ACTION[:THREAD]...": the first that fits a hart is its own. */
+static bool parse_actions(struct debug_session *session, const struct argument *argument,
+                          struct action *actions)
+{
+    const uint8_t *at = argument->data, *end = at + argument->size;
+    while (at < end) {
+        struct action action;
+        int thread = THREAD_ALL;
+        if (*at++ != ';' || !parse_action(&at, end, &action))
+            return false;
+        if (at < end && *at == ':') {
+            at++;
+            if (!thread_parse(&at, end, &thread) || thread > (int)session->hart_count)
+                return false;
+        }
+        if (thread == THREAD_ANY)
+            thread = (int)session->stopped_hart + 1;
+        for (unsigned i = 0; i < session->hart_count; i++)
+            if (actions[i].kind == ACTION_NONE && (thread == THREAD_ALL || thread == (int)i + 1))
+                actions[i] = action;
+    }
+    return true;
+}
+
+static void handle_vcont(struct debug_session *session, const struct argument *arguments,
+                         size_t count)
+{
+    struct action actions[MACHINE_MAX_CPUS] = {0};
+    run_attach(session);
+    if (!session->non_stop && session->running)
+        reply_error(session, REMOTE_EBUSY, "harts are running: interrupt them first");
+    else if (!arguments[0].size || !parse_actions(session, &arguments[0], actions))
+        reply_error(session, REMOTE_EINVAL, "the actions of vCont are malformed");
+    else
+        resume(session, actions);
+}
+
+static void handle_vcont_query(struct debug_session *session, const struct argument *arguments,
+                               size_t count)
+{
+    buffer_text(&session->reply, "vCont;c;C;s;S;t;r");
+}
+
+/* c, s, C, S: the hart of Hc, and for c all others. */
+static void resume_elder(struct debug_session *session, unsigned kind, const uint64_t *address)
+{
+    struct action actions[MACHINE_MAX_CPUS] = {0};
+    int thread = session->continue_thread;
+    unsigned index = thread > 0 ? (unsigned)thread - 1 : session->stopped_hart;
+    if (address)
+        register_write(machine_debug_hart(session->machine, index), REGISTER_PC, *address);
+    if (address)
+        machine_debug_pass(session->machine, index, false);
+    for (unsigned i = 0; i < session->hart_count; i++)
+        if (i == index || (kind == ACTION_CONTINUE && thread <= 0))
+            actions[i].kind = kind;
+    resume(session, actions);
+}
+
+static void handle_continue(struct debug_session *session, const struct argument *arguments,
+                            size_t count)
+{
+    /* All run: a client that knows no vCont knows no harts. */
+    session->continue_thread = session->continue_thread > 0 ? THREAD_ALL : session->continue_thread;
+    resume_elder(session, ACTION_CONTINUE, count ? &arguments[0].number : NULL);
+}
+
+static void handle_step(struct debug_session *session, const struct argument *arguments,
+                        size_t count)
+{
+    resume_elder(session, ACTION_STEP, count ? &arguments[0].number : NULL);
+}
+
+static void handle_continue_signal(struct debug_session *session, const struct argument *arguments,
+                                   size_t count)
+{
+    handle_continue(session, arguments + 1, count - 1);
+}
+
+static void handle_step_signal(struct debug_session *session, const struct argument *arguments,
+                               size_t count)
+{
+    handle_step(session, arguments + 1, count - 1);
+}
+
+/* --- Modes ------------------------------------------------------------------------------------- */
+
+static void handle_non_stop(struct debug_session *session, const struct argument *arguments,
+                            size_t count)
+{
+    bool wanted = arguments[0].number;
+    if (arguments[0].number > 1 || session->running) {
+        reply_error(session, REMOTE_EINVAL, "QNonStop is 0 or 1, while no hart runs");
+        return;
+    }
+    if (wanted != session->non_stop) {
+        session->non_stop = wanted;
+        session->notifying = false;
+        machine_debug_set_all_stop(session->machine, !wanted);
+        machine_debug_freeze(session->machine, false);
+        if (!wanted) {
+            session->attached = false;
+            run_attach(session);
+        }
+    }
+    reply_ok(session);
+}
+
+static void handle_interrupt(struct debug_session *session, const struct argument *arguments,
+                             size_t count)
+{
+    if (session->non_stop) {
+        struct action actions[MACHINE_MAX_CPUS];
+        for (unsigned i = 0; i < session->hart_count; i++)
+            actions[i] = (struct action){.kind = ACTION_STOP};
+        resume_non_stop(session, actions);
+        return;
+    }
+    session_send(session, '$', "OK", 2);
+    session->no_reply = true;
+    run_interrupt(session);
+}
+
+static void handle_step_bits(struct debug_session *session, const struct argument *arguments,
+                             size_t count)
+{
+    buffer_format(&session->reply, "ENABLE=%x,NOIRQ=%x,NOTIMER=%x", STEP_ENABLE, STEP_NO_INTERRUPTS,
+                  STEP_NO_TIMERS);
+}
+
+static void handle_step_mask(struct debug_session *session, const struct argument *arguments,
+                             size_t count)
+{
+    buffer_format(&session->reply, "0x%x", session->step_mask);
+}
+
+static void handle_set_step_mask(struct debug_session *session, const struct argument *arguments,
+                                 size_t count)
+{
+    session->step_mask = (unsigned)arguments[0].number & 7;
+    reply_ok(session);
+}
+
+/* --- The end, and beginning again -------------------------------------------------------------- */
+
+/* Whether the process is meant that there is. */
+static bool is_process(struct debug_session *session, const struct argument *arguments,
+                       size_t count)
+{
+    if (!count || arguments[0].number == 1)
+        return true;
+    reply_error(session, REMOTE_EINVAL, "there is no process but 1");
+    return false;
+}
+
+static void handle_detach(struct debug_session *session, const struct argument *arguments,
+                          size_t count)
+{
+    if (!is_process(session, arguments, count))
+        return;
+    session_send(session, '$', "OK", 2);
+    session->no_reply = true;
+    session_end(session);
+}
+
+static void handle_kill(struct debug_session *session, const struct argument *arguments,
+                        size_t count)
+{
+    session->no_reply = true;
+    machine_quit(session->machine, 0);
+    session_end(session);
+}
+
+static void handle_vkill(struct debug_session *session, const struct argument *arguments,
+                         size_t count)
+{
+    if (!is_process(session, arguments, count))
+        return;
+    session_send(session, '$', "OK", 2);
+    if (!session->extended) {
+        handle_kill(session, arguments, count);
+        return;
+    }
+    /* The client may go on with vRun; if it does not, the machine ends with the session. */
+    session->no_reply = session->killed = true;
+    run_attach(session);
+    hold_all(session);
+}
+
+bool run_reset(struct debug_session *session)
+{
+    run_attach(session);
+    hold_all(session);
+    collect(session);
+    session->killed = session->running = false;
+    bool done = machine_debug_reset(session->machine);
+    for (unsigned i = 0; i < session->hart_count; i++)
+        session->harts[i] = (struct session_hart){.stopped = true};
+    session->stopped_hart = 0;
+    session->general_thread = session->continue_thread = THREAD_ANY;
+    return done;
+}
+
+static void handle_run(struct debug_session *session, const struct argument *arguments,
+                       size_t count)
+{
+    if (!run_reset(session))
+        reply_error(session, REMOTE_EIO, "the machine cannot be reset");
+    else if (session->non_stop)
+        handle_why(session, arguments, 0);
+    else
+        run_stop_reply(session, session->stopped_hart);
+}
+
+static void handle_restart(struct debug_session *session, const struct argument *arguments,
+                           size_t count)
+{
+    run_reset(session);
+    session->no_reply = true;
+}
+
+static void handle_vattach(struct debug_session *session, const struct argument *arguments,
+                           size_t count)
+{
+    handle_why(session, arguments, 0);
+}
+
+static void handle_extended(struct debug_session *session, const struct argument *arguments,
+                            size_t count)
+{
+    session->extended = true;
+    reply_ok(session);
+}
+
+const struct command run_commands[] = {
+    {"vCont?", "", handle_vcont_query},
+    {"vCont", "x", handle_vcont},
+    {"c", "?h", handle_continue, .stands = true},
+    {"s", "?h", handle_step, .stands = true},
+    {"C", "h?;h", handle_continue_signal, .stands = true},
+    {"S", "h?;h", handle_step_signal, .stands = true},
+    {"?", "", handle_why},
+    {"vStopped", "", handle_stopped},
+    {"vCtrlC", "", handle_interrupt},
+    {"QNonStop", ":h", handle_non_stop},
+    {"qqemu.sstepbits", "", handle_step_bits},
+    {"qqemu.sstep", "", handle_step_mask},
+    {"Qqemu.sstep", "=h", handle_set_step_mask},
+    {"D", "?;h", handle_detach},
+    {"k", "", handle_kill},
+    {"vKill", "?;h", handle_vkill},
+    {"vAttach", "?;h", handle_vattach},
+    {"vRun", "?x", handle_run},
+    {"R", "?x", handle_restart},
+    {"!", "", handle_extended},
+    {0},
+};
