@@ -43,7 +43,7 @@ struct symbol {
  */
 bool symbols_find(struct symbols *symbols, uint64_t address, struct symbol *symbol);
 
-/* The address of a name; a global symbol before local ones, a file added earlier before others. */
+/* The address of a name: of a global symbol before local ones, of the lowest among equals. */
 bool symbols_address(struct symbols *symbols, const char *name, uint64_t *address);
 
 #define SYMBOLS_INLINED_MAX 8
