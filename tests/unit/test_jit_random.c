@@ -57,6 +57,8 @@ static void unhandled(void *opaque, struct hart *hart, uint64_t cause, uint64_t 
     note(run, tval);
     note(run, hart->pc);
     note(run, hart->instret);
+    for (unsigned i = 1; i < 32; i++)
+        note(run, hart->x[i]);
     assert_true(memory_dma_read(run->guest.memory, hart->pc, &half, sizeof(half)));
     hart->pc += (half & 3) == 3 ? 4 : 2;
     if (++run->trap_count > 100000)

@@ -281,6 +281,7 @@ void site_unless(struct emitter *e, struct site *site, enum x86_condition failed
 void site_close(struct emitter *e, struct site *site)
 {
     site->back = e->x.at;
+    site->held = (uint8_t)e->held;
 }
 
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
@@ -291,6 +292,7 @@ void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
     /* A CSR may have been written. */
     e->fp_on = e->fp_dirty = false;
     e->fp_boxed = 0;
+    e->held = 0;
 }
 
 /* --- Blocks ------------------------------------------------------------------------------------
@@ -327,6 +329,8 @@ static void emit_site(struct emitter *e, const struct site *site, const uint8_t 
         x86_here(&e->x, site->jumps[i]);
     x86_patch(x86_address(&e->x, RAX), data);
     x86_call_to(&e->x, e->thunks->one);
+    if (site->held)
+        x86_op(&e->x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(site->held)));
     x86_jump_to(&e->x, site->back);
 }
 
@@ -372,6 +376,7 @@ uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct har
     e.site_count = e.alone_count = e.link_count = e.taken_count = 0;
     e.fp_on = e.fp_dirty = false;
     e.fp_boxed = 0;
+    e.held = 0;
     emit_code(&e);
     for (unsigned i = 0; i < e.alone_count; i++)
         emit_alone(&e, &e.alones[i]);

@@ -47,17 +47,27 @@ struct site {
     uint8_t *jumps[SITE_JUMPS]; /* from the fast path */
     unsigned jump_count;
     uint8_t *back;    /* where the fast path ends; NULL: the call is in line */
+    uint8_t held;     /* what rdx holds there: see struct emitter */
     uint8_t *address; /* in line: the field of the site's address */
 };
 
-/* An access whose page is not where it was expected: a look-up of its own, behind the block, which
- * goes back to make the access. */
+struct emitter;
+
+/* How to load or store, once the operand is known. It may be done in two places. */
+struct access_form {
+    enum access access;
+    void (*make)(struct emitter *e, const struct ir *ir, struct x86_operand memory);
+};
+
+/* An access whose page is not where it was expected: a look-up of its own, and the access, behind
+ * the block. */
 struct alone {
     const struct ir *ir;
     struct site *site;
-    uint8_t *jump, *back;
-    uint8_t base; /* host register */
-    uint8_t access;
+    const struct access_form *form;
+    uint8_t *jumps[2], *back;
+    uint8_t jump_count;
+    uint8_t base;      /* host register */
     int32_t predicted; /* where to note what is found, in struct hart; 0: nowhere */
 };
 
@@ -75,6 +85,7 @@ struct emitter {
     uint64_t page_id;
     uint8_t *start;
     unsigned predicted; /* the next load's place in hart->predicted */
+    unsigned held;      /* the number of the translation that rdx holds, if it is not 0 */
 
     struct site sites[SITES];
     unsigned site_count;

@@ -216,6 +216,7 @@ void emit_mul_word(struct emitter *e, const struct ir *ir, unsigned code)
 /* code: enum x86_group */
 void emit_mul_high(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    e->held = 0;
     emit_load(e, RAX, ir->rs1);
     x86_unary(&e->x, true, code, guest(ir->rs2));
     emit_save(e, ir->rd, RDX);
@@ -231,6 +232,7 @@ static void divide(struct emitter *e, const struct ir *ir, unsigned code, bool w
     struct x86 *x = &e->x;
     bool is_unsigned = code & UNSIGNED;
     uint8_t *not_minus_one = NULL, *done = NULL;
+    e->held = 0;
     x86_form(x, X86_LOAD, w, false, RCX, guest(ir->rs2));
     x86_form(x, X86_LOAD, w, false, RAX, guest(ir->rs1));
     x86_form(x, X86_TEST, w, false, RCX, x86_register(RCX));
@@ -390,6 +392,7 @@ void emit_or_combine(struct emitter *e, const struct ir *ir, unsigned code)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
     struct x86 *x = &e->x;
+    e->held = 0;
     emit_load(e, RAX, ir->rs1);
     x86_constant(x, RDX, 0x7f * ones);
     x86_op(x, X86_LOAD, RCX, x86_register(RAX));

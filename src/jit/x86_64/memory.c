@@ -28,6 +28,7 @@ void emit_look_up(struct x86 *x, unsigned base, int32_t first, int32_t last, int
 static uint8_t *look_up(struct emitter *e, unsigned base, int32_t first, int32_t last, int32_t mask,
                         enum access access)
 {
+    e->held = 0;
     emit_look_up(&e->x, base, first, last, mask, access);
     uint8_t *failed = x86_jump_if(&e->x, X86_NE);
     x86_op(&e->x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
@@ -40,17 +41,41 @@ static void site_jump(struct site *site, uint8_t *jump)
 }
 
 static struct alone *alone_open(struct emitter *e, const struct ir *ir, struct site *site,
-                                unsigned base, enum access access)
+                                unsigned base, const struct access_form *form)
 {
     struct alone *alone = &e->alones[e->alone_count++];
-    *alone = (struct alone){.ir = ir, .site = site, .base = (uint8_t)base, .access = access};
+    *alone = (struct alone){
+        .ir = ir, .site = site, .form = form, .base = (uint8_t)base};
     return alone;
+}
+
+static void alone_unless(struct emitter *e, struct alone *alone, enum x86_condition failed)
+{
+    alone->jumps[alone->jump_count++] = x86_jump_if(&e->x, failed);
+}
+
+/* rdx = base + offset */
+static void add_offset(struct x86 *x, unsigned base, int32_t offset)
+{
+    x86_op(x, offset ? X86_LEA : X86_LOAD, RDX,
+           offset ? x86_memory(base, offset) : x86_register(base));
+}
+
+/* Unless base + offset, but for its bits that the mask leaves out, is the page of the entry that
+ * rcx is the offset of. */
+static void compare_page(struct emitter *e, struct alone *alone, int32_t offset, int32_t mask)
+{
+    struct x86 *x = &e->x;
+    add_offset(x, alone->base, offset);
+    x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX), mask);
+    x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(alone->form->access)));
+    alone_unless(e, alone, X86_NE);
 }
 
 /*
  * A load looks first at the entry that it used the last time: a comparison with no computation in
- * front of it, so that what is loaded does not wait for the address to go through the TLB. It is
- * for aligned addresses, which never cross a page.
+ * front of it, so that what is loaded does not wait for the address to go through the TLB. By
+ * itself it is for aligned addresses, which never cross a page.
  */
 static void look_where_predicted(struct emitter *e, const struct ir *ir, struct alone *alone)
 {
@@ -58,76 +83,93 @@ static void look_where_predicted(struct emitter *e, const struct ir *ir, struct 
     int32_t imm = (int32_t)ir->imm;
     alone->predicted = HART(predicted) + 4 * (int32_t)(e->predicted++ % HART_PREDICTED);
     x86_op32(x, X86_LOAD, RCX, x86_memory(RBP, alone->predicted));
-    x86_op(x, imm ? X86_LEA : X86_LOAD, RDX,
-           imm ? x86_memory(alone->base, imm) : x86_register(alone->base));
-    x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX),
-                   -MEMORY_PAGE_SIZE | ((int32_t)isa_access_bytes(ir->op) - 1));
-    x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(alone->access)));
-    alone->jump = x86_jump_if(x, X86_NE);
+    if (ir->share) {
+        compare_page(e, alone, imm + ir->first, -MEMORY_PAGE_SIZE);
+        compare_page(e, alone, imm + ir->last, -MEMORY_PAGE_SIZE);
+    } else {
+        compare_page(e, alone, imm, -MEMORY_PAGE_SIZE | ((int32_t)isa_access_bytes(ir->op) - 1));
+    }
     x86_op(x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
 }
 
-/*
- * The memory at rs1 + imm, as an operand that uses rdx and, if rs1 is not pinned, rax. What the TLB
- * has no entry for, or that crosses into the next page, goes to the site.
- */
-static struct x86_operand memory_of(struct emitter *e, const struct ir *ir, struct site *site,
-                                    enum access access)
+static void look_where_shared(struct emitter *e, const struct ir *ir, struct alone *alone)
 {
     struct x86 *x = &e->x;
-    unsigned base = base_of(e, ir);
+    if (e->held != ir->share)
+        x86_op(x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
+    x86_op(x, X86_TEST, RDX, x86_register(RDX));
+    alone_unless(e, alone, X86_E);
+}
+
+/*
+ * Makes the access to the memory at rs1 + imm, whose operand uses rdx and, if rs1 is in memory,
+ * rax. What the TLB has no entry for, or that crosses into the next page, goes to the site. Behind
+ * it rdx holds what the accesses share, or 0, for the next one of them.
+ */
+static void emit_access(struct emitter *e, const struct ir *ir, struct site *site,
+                        const struct access_form *form)
+{
+    struct x86 *x = &e->x;
     int32_t imm = (int32_t)ir->imm;
-    struct x86_operand operand = x86_indexed(base, RDX, 0, imm);
-    struct x86_operand shared = x86_memory(RSP, FRAME_SHARE(ir->share));
-    if (!ir->share && access == ACCESS_STORE) {
-        int32_t last = imm + (int32_t)isa_access_bytes(ir->op) - 1;
-        site_jump(site, look_up(e, base, imm, last, -MEMORY_PAGE_SIZE, access));
-        return operand;
-    }
-    struct alone *alone = alone_open(e, ir, site, base, access);
-    if (!ir->share) {
+    int32_t last = imm + (ir->share ? ir->last : (int32_t)isa_access_bytes(ir->op) - 1);
+    struct x86_operand operand = x86_indexed(base_of(e, ir), RDX, 0, imm);
+    struct alone *alone = NULL;
+    if (ir->share && !ir->share_begins) {
+        alone = alone_open(e, ir, site, operand.base, form);
+        look_where_shared(e, ir, alone);
+    } else if (form->access == ACCESS_LOAD) {
+        alone = alone_open(e, ir, site, operand.base, form);
         look_where_predicted(e, ir, alone);
-    } else if (ir->share_begins) {
-        alone->jump = look_up(e, base, imm + ir->first, imm + ir->last, -MEMORY_PAGE_SIZE, access);
-        x86_op(x, X86_STORE, RDX, shared);
+    } else if (ir->share) {
+        alone = alone_open(e, ir, site, operand.base, form);
+        alone->jumps[alone->jump_count++] =
+            look_up(e, alone->base, imm + ir->first, last, -MEMORY_PAGE_SIZE, form->access);
     } else {
-        x86_op(x, X86_LOAD, RDX, shared);
-        x86_op(x, X86_TEST, RDX, x86_register(RDX));
-        alone->jump = x86_jump_if(x, X86_E);
+        site_jump(site, look_up(e, operand.base, imm, last, -MEMORY_PAGE_SIZE, form->access));
     }
-    alone->back = x->at;
-    return operand;
+    if (ir->share_begins)
+        x86_op(x, X86_STORE, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
+    e->held = ir->share;
+    form->make(e, ir, operand);
+    if (alone)
+        alone->back = x->at;
 }
 
 void emit_alone(struct emitter *e, const struct alone *alone)
 {
     struct x86 *x = &e->x;
     const struct ir *ir = alone->ir;
-    int32_t imm = (int32_t)ir->imm;
     unsigned size = (unsigned)__builtin_ctz(isa_access_bytes(ir->op));
-    x86_here(x, alone->jump);
+    for (unsigned i = 0; i < alone->jump_count; i++)
+        x86_here(x, alone->jumps[i]);
     if (ir->share_begins) { /* the others shall not find one either: 0 */
         x86_form(x, 0xc7, true, false, 0, x86_memory(RSP, FRAME_SHARE(ir->share)));
         x86_32(x, 0);
     }
-    x86_op(x, imm ? X86_LEA : X86_LOAD, RDX,
-           imm ? x86_memory(alone->base, imm) : x86_register(alone->base));
-    x86_call_to(x, e->thunks->look_up[alone->access][size]);
+    add_offset(x, alone->base, (int32_t)ir->imm);
+    x86_call_to(x, e->thunks->look_up[alone->form->access][size]);
     site_jump(alone->site, x86_jump_if(x, X86_NE));
     if (alone->predicted)
         x86_op32(x, X86_STORE, RCX, x86_memory(RBP, alone->predicted));
+    alone->form->make(e, ir, x86_indexed(alone->base, RDX, 0, (int32_t)ir->imm));
+    if (ir->share)
+        x86_op32(x, X86_XOR, RDX, x86_register(RDX));
     x86_jump_to(x, alone->back);
+}
+
+static void make_load(struct emitter *e, const struct ir *ir, struct x86_operand memory)
+{
+    unsigned d = ir->rd ? destination(ir->rd) : RAX;
+    x86_form(&e->x, emitters[ir->op].code, ir->op != INSN_lwu, false, d, memory);
+    emit_save(e, ir->rd, d);
 }
 
 /* code: enum x86_opcode */
 void emit_load_memory(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    static const struct access_form form = {ACCESS_LOAD, make_load};
     struct site *site = site_open(e, ir);
-    struct x86_operand memory = memory_of(e, ir, site, ACCESS_LOAD);
-    unsigned d = ir->rd ? destination(ir->rd) : RAX;
-    bool wide = ir->op != INSN_lwu;
-    x86_form(&e->x, code, wide, false, d, memory);
-    emit_save(e, ir->rd, d);
+    emit_access(e, ir, site, &form);
     site_close(e, site);
 }
 
@@ -138,11 +180,16 @@ static void store(struct emitter *e, unsigned size, unsigned value, struct x86_o
     x86_form(&e->x, opcodes[size], size == 8, size == 1, value, memory);
 }
 
+static void make_store(struct emitter *e, const struct ir *ir, struct x86_operand memory)
+{
+    store(e, isa_access_bytes(ir->op), emit_use(e, ir->rs2, RCX), memory);
+}
+
 void emit_store_memory(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    static const struct access_form form = {ACCESS_STORE, make_store};
     struct site *site = site_open(e, ir);
-    struct x86_operand memory = memory_of(e, ir, site, ACCESS_STORE);
-    store(e, isa_access_bytes(ir->op), emit_use(e, ir->rs2, RCX), memory);
+    emit_access(e, ir, site, &form);
     site_close(e, site);
 }
 
@@ -161,14 +208,10 @@ void require_fp(struct emitter *e, struct site *site, bool writes)
     }
 }
 
-void emit_load_fp(struct emitter *e, const struct ir *ir, unsigned code)
+static void make_load_fp(struct emitter *e, const struct ir *ir, struct x86_operand memory)
 {
     struct x86 *x = &e->x;
     unsigned size = isa_access_bytes(ir->op);
-    struct site *site = site_open(e, ir);
-    require_fp(e, site, false);
-    struct x86_operand memory = memory_of(e, ir, site, ACCESS_LOAD);
-    require_fp(e, site, true);
     if (size == 2)
         x86_form(x, X86_MOVZX_16, false, false, RAX, memory);
     else
@@ -177,18 +220,33 @@ void emit_load_fp(struct emitter *e, const struct ir *ir, unsigned code)
         x86_constant(x, RCX, UINT64_MAX << 8 * size);
         x86_op(x, X86_OR, RAX, x86_register(RCX));
     }
-    e->fp_boxed = size == 4 ? e->fp_boxed | 1u << ir->rd : e->fp_boxed & ~(1u << ir->rd);
     x86_op(x, X86_STORE, RAX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rd));
+}
+
+void emit_load_fp(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    static const struct access_form form = {ACCESS_LOAD, make_load_fp};
+    struct site *site = site_open(e, ir);
+    require_fp(e, site, false);
+    emit_access(e, ir, site, &form);
+    require_fp(e, site, true);
+    bool boxed = isa_access_bytes(ir->op) == 4;
+    e->fp_boxed = boxed ? e->fp_boxed | 1u << ir->rd : e->fp_boxed & ~(1u << ir->rd);
     site_close(e, site);
+}
+
+static void make_store_fp(struct emitter *e, const struct ir *ir, struct x86_operand memory)
+{
+    x86_op(&e->x, X86_LOAD, RCX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rs2));
+    store(e, isa_access_bytes(ir->op), RCX, memory);
 }
 
 void emit_store_fp(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    static const struct access_form form = {ACCESS_STORE, make_store_fp};
     struct site *site = site_open(e, ir);
     require_fp(e, site, false);
-    struct x86_operand memory = memory_of(e, ir, site, ACCESS_STORE);
-    x86_op(&e->x, X86_LOAD, RCX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rs2));
-    store(e, isa_access_bytes(ir->op), RCX, memory);
+    emit_access(e, ir, site, &form);
     site_close(e, site);
 }
 
@@ -265,6 +323,7 @@ void emit_sc(struct emitter *e, const struct ir *ir, unsigned code)
     }
     x86_op(x, X86_LOAD, RCX, x86_memory(RBP, HART(reservation_host)));
     x86_op(x, X86_LOAD, RAX, x86_memory(RBP, HART(reservation_value)));
+    e->held = 0;
     unsigned value = emit_use(e, ir->rs2, RDX);
     lock(e);
     x86_form(x, X86_CMPXCHG, !is_word(ir), false, value, x86_memory(RCX, 0));

@@ -115,6 +115,7 @@ static void csr_sstatus(struct emitter *e, const struct ir *ir, unsigned code, u
 /* code: what is done, and CSR_IMMEDIATE */
 void emit_csr(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    e->held = 0;
     uint64_t *storage, mask;
     bool changes = (code & CSR_KIND) != CSR_WRITE && ir->rs1 != 0;
     switch (engine_csr_find(e->hart, (unsigned)ir->imm, &storage, &mask)) {
