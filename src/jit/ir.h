@@ -39,7 +39,7 @@ struct ir {
     /* Loads and stores that share one translation (share.c): its number from 1 on, 0 for none. The
      * first one of them translates [address + first, address + last], which are all of theirs. */
     uint8_t share;
-    bool share_begins;
+    bool share_begins, share_stores; /* there are stores among them */
     int16_t first, last;
 
     uint32_t bits;

@@ -4,8 +4,9 @@
  * others use what it found if the range lies in one page.
  *
  * A load may use what a store found, since what may be stored to may be loaded (a page table entry
- * or PMP entry that is writable only is reserved). A store must have been translated as one: it
- * makes the page dirty, which must not happen if it is not executed.
+ * or PMP entry that is writable only is reserved). A store may use what a load found if the load
+ * asked for a page that has been stored to already; it does that if the store is sure to come. A
+ * load never translates as a store: that makes the page dirty.
  */
 #include "jit/ir.h"
 
@@ -23,6 +24,7 @@ struct group {
     int64_t first, last; /* offsets to the root's value */
     int64_t begin;       /* the first member's */
     unsigned leader, count;
+    unsigned branches; /* before it */
 };
 
 struct sharing {
@@ -31,6 +33,7 @@ struct sharing {
     uint32_t roots;
     struct group groups[IR_SHARES];
     unsigned group_count, closed; /* groups below closed take no more members */
+    unsigned branches;
 };
 
 static void forget(struct sharing *sharing, unsigned reg)
@@ -44,7 +47,8 @@ static struct group *group_find(struct sharing *sharing, uint32_t root, bool sto
 {
     for (unsigned i = sharing->closed; i < sharing->group_count; i++) {
         struct group *group = &sharing->groups[i];
-        if (group->root != root || (store && !group->stores))
+        if (group->root != root ||
+            (store && !group->stores && group->branches != sharing->branches))
             continue;
         if (first > group->first)
             first = group->first;
@@ -53,6 +57,7 @@ static struct group *group_find(struct sharing *sharing, uint32_t root, bool sto
         if ((uint64_t)last - (uint64_t)first < REACH) { /* constants may be far apart */
             group->first = first;
             group->last = last;
+            group->stores |= store;
             return group;
         }
         return NULL;
@@ -77,7 +82,8 @@ static void join(struct sharing *sharing, unsigned i, bool store, unsigned size)
                                 .first = first,
                                 .last = last,
                                 .begin = first,
-                                .leader = i};
+                                .leader = i,
+                                .branches = sharing->branches};
     }
     group->count++;
     ir->share = (uint8_t)(group - sharing->groups + 1);
@@ -124,6 +130,7 @@ static void finish(struct sharing *sharing)
             continue;
         }
         ir->share_begins = i == group->leader;
+        ir->share_stores = group->stores;
         ir->first = (int16_t)(group->first - group->begin);
         ir->last = (int16_t)(group->last - group->begin);
     }
@@ -140,6 +147,7 @@ void ir_share(struct ir_block *block)
             sharing.closed = sharing.group_count;
         if (ir->op < INSN_COUNT) {
             uint32_t flags = isa_instruction(ir->op)->flags;
+            sharing.branches += (flags & ISA_BRANCH) != 0;
             if ((flags & (ISA_LOAD | ISA_STORE)) && !(flags & (ISA_AMO | ISA_CBO)))
                 join(&sharing, i, flags & ISA_STORE, isa_access_bytes(ir->op));
         }

@@ -12,7 +12,7 @@
 
 #define PC UINT64_C(0x40001000)
 
-enum { ZERO, RA, SP, S0 = 8, A0 = 10, A1, A2, A3, PAGE = 4096 };
+enum { ZERO, RA, SP, S0 = 8, A0 = 10, A1, A2, A3, A4, A5, PAGE = 4096 };
 
 static uint8_t page[PAGE];
 static unsigned at;
@@ -220,16 +220,49 @@ static void test_frame(void **state)
 static void test_no_sharing(void **state)
 {
     start(0);
-    PUT(ld, .rd = A0, .rs1 = S0, .imm = 0);    /* 0: a load finds no permission to store */
-    PUT(sd, .rs1 = S0, .rs2 = A0, .imm = 8);   /* 1 */
-    PUT(ld, .rd = A1, .rs1 = SP, .imm = 0);    /* 2: too far from 3 */
-    PUT(ld, .rd = A1, .rs1 = SP, .imm = 2000); /* 3 */
-    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0);    /* 4: another address in 6 */
+    PUT(ld, .rd = A0, .rs1 = S0, .imm = 0); /* 0: it is not sure that 2 stores */
+    PUT(beq, .rs1 = A0, .rs2 = A1, .imm = 64);
+    PUT(sd, .rs1 = S0, .rs2 = A0, .imm = 8);   /* 2 */
+    PUT(ld, .rd = A1, .rs1 = SP, .imm = 0);    /* 3: too far from 4 */
+    PUT(ld, .rd = A1, .rs1 = SP, .imm = 2000); /* 4 */
+    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0);    /* 5: another address in 7 */
     PUT(add, .rd = A3, .rs1 = A3, .rs2 = A0);
-    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0); /* 6 */
+    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0); /* 7 */
     share();
-    for (unsigned i = 0; i <= 6; i++)
+    for (unsigned i = 0; i <= 7; i++)
         assert_int_equal(ir(i)->share, 0);
+}
+
+/* A load that a store is sure to follow asks for its permission as well. */
+static void test_sharing_with_store(void **state)
+{
+    start(0);
+    PUT(ld, .rd = A0, .rs1 = S0, .imm = 8);
+    PUT(addi, .rd = A0, .rs1 = A0, .imm = 1);
+    PUT(sd, .rs1 = S0, .rs2 = A0, .imm = 8);
+    share();
+    assert_true(ir(0)->share_begins);
+    assert_true(ir(0)->share_stores);
+    assert_int_equal(ir(0)->first, 0);
+    assert_int_equal(ir(0)->last, 7);
+    assert_int_equal(ir(2)->share, ir(0)->share);
+}
+
+/* The index of a table. */
+static void test_scale(void **state)
+{
+    start(0);
+    PUT(slli, .rd = A5, .rs1 = A4, .imm = 3);
+    PUT(add, .rd = A5, .rs1 = A0, .rs2 = A5);
+    PUT(slli, .rd = A4, .rs1 = A4, .imm = 2);
+    PUT(add, .rd = A4, .rs1 = A4, .rs2 = A4);
+    read_from(0);
+    ir_fold(&block);
+    assert_int_equal(ir(0)->op, IR_NOTHING);
+    assert_int_equal(ir(1)->op, INSN_sh3add);
+    assert_int_equal(ir(1)->rs1, A4);
+    assert_int_equal(ir(1)->rs2, A0);
+    assert_int_equal(ir(3)->op, INSN_add);
 }
 
 /* Behind a CSR access the same address may be translated otherwise. */
@@ -270,6 +303,8 @@ int main(void)
         cmocka_unit_test(test_length),       cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_second_pair),  cmocka_unit_test(test_folding),
         cmocka_unit_test(test_frame),        cmocka_unit_test(test_no_sharing),
+        cmocka_unit_test(test_sharing_with_store),
+        cmocka_unit_test(test_scale),
         cmocka_unit_test(test_sharing_ends), cmocka_unit_test(test_loaded_base),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

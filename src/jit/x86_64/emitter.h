@@ -65,8 +65,7 @@ struct alone {
     const struct ir *ir;
     struct site *site;
     const struct access_form *form;
-    uint8_t *jumps[2], *back;
-    uint8_t jump_count;
+    uint8_t *jump, *back;
     uint8_t base;      /* host register */
     int32_t predicted; /* where to note what is found, in struct hart; 0: nowhere */
 };

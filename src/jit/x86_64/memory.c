@@ -49,11 +49,6 @@ static struct alone *alone_open(struct emitter *e, const struct ir *ir, struct s
     return alone;
 }
 
-static void alone_unless(struct emitter *e, struct alone *alone, enum x86_condition failed)
-{
-    alone->jumps[alone->jump_count++] = x86_jump_if(&e->x, failed);
-}
-
 /* rdx = base + offset */
 static void add_offset(struct x86 *x, unsigned base, int32_t offset)
 {
@@ -61,34 +56,22 @@ static void add_offset(struct x86 *x, unsigned base, int32_t offset)
            offset ? x86_memory(base, offset) : x86_register(base));
 }
 
-/* Unless base + offset, but for its bits that the mask leaves out, is the page of the entry that
- * rcx is the offset of. */
-static void compare_page(struct emitter *e, struct alone *alone, int32_t offset, int32_t mask)
-{
-    struct x86 *x = &e->x;
-    add_offset(x, alone->base, offset);
-    x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX), mask);
-    x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(alone->form->access)));
-    alone_unless(e, alone, X86_NE);
-}
-
 /*
  * A load looks first at the entry that it used the last time: a comparison with no computation in
- * front of it, so that what is loaded does not wait for the address to go through the TLB. By
- * itself it is for aligned addresses, which never cross a page.
+ * front of it, so that what is loaded does not wait for the address to go through the TLB. It is
+ * for aligned addresses, which never cross a page.
  */
-static void look_where_predicted(struct emitter *e, const struct ir *ir, struct alone *alone)
+static void look_where_predicted(struct emitter *e, const struct ir *ir, struct alone *alone,
+                                 enum access access)
 {
     struct x86 *x = &e->x;
-    int32_t imm = (int32_t)ir->imm;
     alone->predicted = HART(predicted) + 4 * (int32_t)(e->predicted++ % HART_PREDICTED);
     x86_op32(x, X86_LOAD, RCX, x86_memory(RBP, alone->predicted));
-    if (ir->share) {
-        compare_page(e, alone, imm + ir->first, -MEMORY_PAGE_SIZE);
-        compare_page(e, alone, imm + ir->last, -MEMORY_PAGE_SIZE);
-    } else {
-        compare_page(e, alone, imm, -MEMORY_PAGE_SIZE | ((int32_t)isa_access_bytes(ir->op) - 1));
-    }
+    add_offset(x, alone->base, (int32_t)ir->imm);
+    x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX),
+                   -MEMORY_PAGE_SIZE | ((int32_t)isa_access_bytes(ir->op) - 1));
+    x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(access)));
+    alone->jump = x86_jump_if(x, X86_NE);
     x86_op(x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
 }
 
@@ -98,7 +81,7 @@ static void look_where_shared(struct emitter *e, const struct ir *ir, struct alo
     if (e->held != ir->share)
         x86_op(x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
     x86_op(x, X86_TEST, RDX, x86_register(RDX));
-    alone_unless(e, alone, X86_E);
+    alone->jump = x86_jump_if(x, X86_E);
 }
 
 /*
@@ -110,23 +93,28 @@ static void emit_access(struct emitter *e, const struct ir *ir, struct site *sit
                         const struct access_form *form)
 {
     struct x86 *x = &e->x;
-    int32_t imm = (int32_t)ir->imm;
-    int32_t last = imm + (ir->share ? ir->last : (int32_t)isa_access_bytes(ir->op) - 1);
+    int32_t imm = (int32_t)ir->imm, size = (int32_t)isa_access_bytes(ir->op);
+    int32_t first = imm, last = imm + size - 1;
+    bool one = true; /* nothing but what this instruction accesses is looked up */
+    enum access access = form->access;
     struct x86_operand operand = x86_indexed(base_of(e, ir), RDX, 0, imm);
     struct alone *alone = NULL;
-    if (ir->share && !ir->share_begins) {
-        alone = alone_open(e, ir, site, operand.base, form);
-        look_where_shared(e, ir, alone);
-    } else if (form->access == ACCESS_LOAD) {
-        alone = alone_open(e, ir, site, operand.base, form);
-        look_where_predicted(e, ir, alone);
-    } else if (ir->share) {
-        alone = alone_open(e, ir, site, operand.base, form);
-        alone->jumps[alone->jump_count++] =
-            look_up(e, alone->base, imm + ir->first, last, -MEMORY_PAGE_SIZE, form->access);
-    } else {
-        site_jump(site, look_up(e, operand.base, imm, last, -MEMORY_PAGE_SIZE, form->access));
+    if (ir->share) {
+        first = imm + ir->first;
+        one = first == imm && imm + ir->last == last;
+        last = imm + ir->last;
+        access = ir->share_stores ? ACCESS_STORE : ACCESS_LOAD;
     }
+    if (ir->share || access == ACCESS_LOAD)
+        alone = alone_open(e, ir, site, operand.base, form);
+    if (ir->share && !ir->share_begins)
+        look_where_shared(e, ir, alone);
+    else if (one && form->access == ACCESS_LOAD)
+        look_where_predicted(e, ir, alone, access);
+    else if (alone)
+        alone->jump = look_up(e, operand.base, first, last, -MEMORY_PAGE_SIZE, access);
+    else
+        site_jump(site, look_up(e, operand.base, first, last, -MEMORY_PAGE_SIZE, access));
     if (ir->share_begins)
         x86_op(x, X86_STORE, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
     e->held = ir->share;
@@ -140,8 +128,7 @@ void emit_alone(struct emitter *e, const struct alone *alone)
     struct x86 *x = &e->x;
     const struct ir *ir = alone->ir;
     unsigned size = (unsigned)__builtin_ctz(isa_access_bytes(ir->op));
-    for (unsigned i = 0; i < alone->jump_count; i++)
-        x86_here(x, alone->jumps[i]);
+    x86_here(x, alone->jump);
     if (ir->share_begins) { /* the others shall not find one either: 0 */
         x86_form(x, 0xc7, true, false, 0, x86_memory(RSP, FRAME_SHARE(ir->share)));
         x86_32(x, 0);
