@@ -191,3 +191,32 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
     if (block->count)
         finish(block, block->count, pc);
 }
+
+uint32_t ir_reads(const struct ir *ir)
+{
+    if (ir->op == IR_MOVE)
+        return 1u << ir->rs1 & ~1u;
+    if (ir->op >= INSN_COUNT)
+        return 0;
+    uint32_t operands = isa_instruction(ir->op)->operands, reads = 0;
+    if ((operands & ISA_RS1) && !(operands & ISA_FP_RS1))
+        reads |= 1u << ir->rs1;
+    if ((operands & ISA_RS2) && !(operands & ISA_FP_RS2))
+        reads |= 1u << ir->rs2;
+    return reads & ~1u;
+}
+
+uint32_t ir_writes(const struct ir *ir)
+{
+    if (ir->op == IR_NOTHING || ir->op == IR_EXIT)
+        return 0;
+    if (ir->op < INSN_COUNT) {
+        uint32_t operands = isa_instruction(ir->op)->operands;
+        if (!(operands & ISA_RD) || (operands & ISA_FP_RD))
+            return 0;
+    }
+    uint32_t writes = 1u << ir->rd;
+    if (ir->op == INSN_amocas_q)
+        writes |= 1u << ((ir->rd + 1u) & 31);
+    return writes & ~1u;
+}

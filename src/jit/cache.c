@@ -119,6 +119,7 @@ static struct jit_block *block_translate(struct jit *jit, struct hart *hart, str
     if (jit->ir.count == 0)
         return NULL;
     ir_fold(&jit->ir);
+    ir_rotate(&jit->ir);
     ir_share(&jit->ir);
 
     struct jit_region *region = &jit->regions[jit->current];

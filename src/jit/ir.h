@@ -35,6 +35,7 @@ struct ir {
     uint8_t length; /* of the instruction, in bytes */
     uint16_t index;
     bool paired;
+    bool later; /* may be computed when its result is looked at: see rotate.c */
 
     /* Loads and stores that share one translation (share.c): its number from 1 on, 0 for none. The
      * first one of them translates [address + first, address + last], which are all of theirs. */
@@ -67,5 +68,12 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
 /* Computes what is known at translation time, and takes out what does nothing. */
 void ir_fold(struct ir_block *block);
 
+/* Finds rotations that are made of shifts. */
+void ir_rotate(struct ir_block *block);
+
 /* Finds loads and stores near one another, so that one translation serves them. */
 void ir_share(struct ir_block *block);
+
+/* The x registers that an instruction other than IR_CALL reads and writes, as bits; never x0. */
+uint32_t ir_reads(const struct ir *ir);
+uint32_t ir_writes(const struct ir *ir);

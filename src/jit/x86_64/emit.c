@@ -9,19 +9,6 @@
  */
 #include "jit/x86_64/emitter.h"
 
-const uint8_t pinned[32] = {
-    [0 ... 31] = NOT_PINNED,
-    [2] = RBX,
-    [8] = R12,
-    [9] = R13,
-    [10] = RSI,
-    [11] = RDI,
-    [12] = R8,
-    [13] = R9,
-    [14] = R10,
-    [15] = R11,
-};
-
 /* clang-format off */
 const struct emitter_row emitters[IR_OPS] = {
     [IR_CONSTANT]    = {emit_constant},
@@ -245,20 +232,20 @@ void emit_load(struct emitter *e, unsigned host, unsigned reg)
 {
     if (reg == 0)
         x86_constant(&e->x, host, 0);
-    else if (pinned[reg] != host)
-        x86_op(&e->x, X86_LOAD, host, guest(reg));
+    else if (e->regs.host[reg] != host)
+        x86_op(&e->x, X86_LOAD, host, guest(e, reg));
 }
 
 void emit_save(struct emitter *e, unsigned reg, unsigned host)
 {
-    if (reg != 0 && pinned[reg] != host)
-        x86_op(&e->x, X86_STORE, host, guest(reg));
+    if (reg != 0 && e->regs.host[reg] != host)
+        x86_op(&e->x, X86_STORE, host, guest(e, reg));
 }
 
 unsigned emit_use(struct emitter *e, unsigned reg, unsigned temporary)
 {
-    if (is_pinned(reg))
-        return pinned[reg];
+    if (is_in_host(e, reg))
+        return e->regs.host[reg];
     emit_load(e, temporary, reg);
     return temporary;
 }
@@ -269,7 +256,14 @@ unsigned emit_use(struct emitter *e, unsigned reg, unsigned temporary)
 struct site *site_open(struct emitter *e, const struct ir *ir)
 {
     struct site *site = &e->sites[e->site_count++];
-    *site = (struct site){.ir = ir};
+    site->ir = ir;
+    site->jump_count = 0;
+    site->back = site->address = NULL;
+    site->looping = e->looping;
+    if (e->looping) {
+        site->before = e->before;
+        site->after = e->regs;
+    }
     return site;
 }
 
@@ -287,8 +281,13 @@ void site_close(struct emitter *e, struct site *site)
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = site_open(e, ir);
-    site->address = x86_address(&e->x, RAX);
-    x86_call_to(&e->x, e->thunks->one);
+    if (e->looping) {
+        site->jumps[site->jump_count++] = x86_jump(&e->x);
+        site_close(e, site);
+    } else {
+        site->address = x86_address(&e->x, RAX);
+        x86_call_to(&e->x, e->thunks->one);
+    }
     /* A CSR may have been written. */
     e->fp_on = e->fp_dirty = false;
     e->fp_boxed = 0;
@@ -298,16 +297,54 @@ void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
 /* --- Blocks ------------------------------------------------------------------------------------
  */
 
-static void emit_code(struct emitter *e)
+static void emit_instructions(struct emitter *e, unsigned from, unsigned to)
 {
-    for (unsigned i = 0; i < e->block->count; i++) {
+    for (unsigned i = from; i < to; i++) {
         const struct ir *ir = &e->block->code[i];
         const struct emitter_row *row = &emitters[ir->op];
-        (row->emit ? row->emit : emit_call)(e, ir, row->code);
+        if (!e->looping || registers_prepare(e, i))
+            (row->emit ? row->emit : emit_call)(e, ir, row->code);
     }
+}
+
+/* Back to where nothing has been emitted. */
+static void begin(struct emitter *e)
+{
+    e->x.at = e->start;
+    e->predicted =
+        (unsigned)(e->block->pc >> 1) * 7; /* loops of several blocks shall not share places */
+    e->held = 0;
+    e->site_count = e->alone_count = e->link_count = e->taken_count = 0;
+    e->fp_on = e->fp_dirty = false;
+    e->fp_boxed = 0;
+}
+
+/* Returns the number of its instructions. */
+static unsigned emit_loop(struct emitter *e)
+{
+    if (!registers_find_loop(e))
+        return 0;
+    e->looping = true;
+    for (unsigned round = 0; round < 2; round++) {
+        begin(e);
+        registers_begin_round(e, round == 0);
+        e->loop = e->x.at;
+        emit_instructions(e, 0, e->loop_last + 1);
+    }
+    e->looping = false;
+    emit_transition(e, e->regs, &home);
+    e->regs = home;
+    return e->loop_last + 1;
+}
+
+static void emit_code(struct emitter *e)
+{
+    emit_instructions(e, emit_loop(e), e->block->count);
     for (unsigned i = 0; i < e->taken_count; i++) {
         const struct ir *branch = e->taken[i].ir;
         x86_here(&e->x, e->taken[i].jump);
+        if (e->taken[i].looping)
+            emit_transition(e, e->taken[i].regs, &home);
         emit_exit_to(e, branch->pc, (uint64_t)branch->imm, branch->index + 1u);
     }
 }
@@ -327,8 +364,12 @@ static void emit_site(struct emitter *e, const struct site *site, const uint8_t 
     }
     for (unsigned i = 0; i < site->jump_count; i++)
         x86_here(&e->x, site->jumps[i]);
+    if (site->looping)
+        emit_write_back(e, &site->before);
     x86_patch(x86_address(&e->x, RAX), data);
-    x86_call_to(&e->x, e->thunks->one);
+    x86_call_to(&e->x, site->looping ? e->thunks->one_in_loop : e->thunks->one);
+    if (site->looping)
+        emit_read_back(e, &site->after);
     if (site->held)
         x86_op(&e->x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(site->held)));
     x86_jump_to(&e->x, site->back);
@@ -366,17 +407,14 @@ uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct har
                         const struct ir_block *block, uint64_t page_id)
 {
     struct emitter e;
-    e.x.at = e.start = at;
+    e.start = at;
     e.thunks = thunks;
     e.hart = hart;
     e.block = block;
     e.page_id = page_id;
-    e.predicted =
-        (unsigned)(block->pc >> 1) * 7; /* loops of several blocks shall not share places */
-    e.site_count = e.alone_count = e.link_count = e.taken_count = 0;
-    e.fp_on = e.fp_dirty = false;
-    e.fp_boxed = 0;
-    e.held = 0;
+    e.looping = false;
+    e.regs = home;
+    begin(&e);
     emit_code(&e);
     for (unsigned i = 0; i < e.alone_count; i++)
         emit_alone(&e, &e.alones[i]);

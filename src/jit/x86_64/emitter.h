@@ -6,7 +6,7 @@
  *   rbp                        struct hart, plus HART_BIAS, so that all of x[] is a byte away
  *   r14                        struct tlb, in use for loads, stores and fetches
  *   r15                        instret as of the start of the block
- *   rbx rsi rdi r8..r13        guest registers: see pinned
+ *   rbx rsi rdi r8..r13        guest registers: see home, and registers.c for loops
  *   rax rcx rdx, xmm0..xmm3    free within an instruction
  *   [rsp + FRAME_...]          what the thunks need, and translations that accesses share
  */
@@ -35,10 +35,26 @@ _Static_assert(sizeof(struct tlb_jump) == 16, "TLB_JUMP_MASK");
 _Static_assert(offsetof(struct hart, x) == 0, "HART_BIAS");
 _Static_assert(FRAME_SIZE % 16 == 8, "the stack is aligned when C is called");
 
-enum { NOT_PINNED = 255, CONTEXT = R14, INSTRET = R15 };
+enum { IN_MEMORY = 255, CONTEXT = R14, INSTRET = R15 };
 
-/* By guest register: its host register. */
-extern const uint8_t pinned[32];
+/* Where guest registers are (registers.c). Masks are by guest register. */
+struct registers {
+    uint8_t host[32];   /* IN_MEMORY: in struct hart */
+    uint32_t dirty;     /* in a host register, and not in struct hart as well */
+    uint32_t narrow;    /* the upper half is still to become the lower one's sign */
+    uint32_t word;      /* is a word that its sign extends, or will be */
+    uint32_t later;     /* is nowhere yet: what the instruction `shift` of the block computes */
+    uint8_t shift[32];
+};
+
+/* Between blocks, and where nothing else is said. */
+extern const struct registers home;
+
+/* What an instruction does with registers. */
+struct register_uses {
+    uint32_t reads, writes;
+    bool seen; /* others may look at all registers before it is done */
+};
 
 enum { SITE_JUMPS = 6, SITES = IR_BLOCK_MAX, LINKS = IR_BLOCK_MAX + 1 };
 
@@ -48,6 +64,8 @@ struct site {
     unsigned jump_count;
     uint8_t *back;    /* where the fast path ends; NULL: the call is in line */
     uint8_t held;     /* what rdx holds there: see struct emitter */
+    bool looping;     /* registers may not be at home, but as before the instruction and behind it: */
+    struct registers before, after;
     uint8_t *address; /* in line: the field of the site's address */
 };
 
@@ -95,8 +113,17 @@ struct emitter {
     struct {
         uint8_t *jump;
         const struct ir *ir;
+        bool looping;
+        struct registers regs;
     } taken[SITES]; /* branches whose exits are behind the block */
     unsigned taken_count;
+
+    struct registers regs, before; /* behind the instruction and before it */
+    bool looping;                  /* in a loop that has registers of its own */
+    unsigned loop_last;            /* its last instruction */
+    uint8_t *loop;                 /* where a round begins, */
+    struct registers head;         /* with the registers like this */
+    struct register_uses uses[IR_BLOCK_MAX + 1];
 
     bool fp_on, fp_dirty; /* known of mstatus.FS */
     uint32_t fp_boxed;    /* f registers known to hold a boxed single */
@@ -112,22 +139,28 @@ struct emitter_row {
 /* By enum ir_op. */
 extern const struct emitter_row emitters[IR_OPS];
 
-/* The guest register as an operand. */
-static inline struct x86_operand guest(unsigned reg)
+static inline bool is_in_host(const struct emitter *e, unsigned reg)
 {
-    return pinned[reg] == NOT_PINNED ? x86_memory(RBP, HART(x) + 8 * (int32_t)reg)
-                                     : x86_register(pinned[reg]);
+    return e->regs.host[reg] != IN_MEMORY;
 }
 
-static inline bool is_pinned(unsigned reg)
+/* The guest register as an operand. */
+static inline struct x86_operand guest(const struct emitter *e, unsigned reg)
 {
-    return pinned[reg] != NOT_PINNED;
+    return is_in_host(e, reg) ? x86_register(e->regs.host[reg])
+                              : x86_memory(RBP, HART(x) + 8 * (int32_t)reg);
 }
 
 /* The host register that is to receive rd's value, rax if rd is in memory. */
-static inline unsigned destination(unsigned rd)
+static inline unsigned destination(const struct emitter *e, unsigned rd)
 {
-    return is_pinned(rd) ? pinned[rd] : RAX;
+    return is_in_host(e, rd) ? e->regs.host[rd] : RAX;
+}
+
+/* Whether rd's value may have anything in its upper half. */
+static inline bool is_narrow(const struct emitter *e, unsigned rd)
+{
+    return e->regs.narrow >> rd & 1;
 }
 
 /* host = guest register, in full. */
@@ -143,6 +176,18 @@ void site_unless(struct emitter *e, struct site *site, enum x86_condition failed
 /* The fast path ends here. */
 void site_close(struct emitter *e, struct site *site);
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code);
+
+/* registers.c */
+/* Whether the block is a loop that can have registers of its own. */
+bool registers_find_loop(struct emitter *e);
+/* It is translated twice: the first round finds out which registers it wants to begin with. */
+void registers_begin_round(struct emitter *e, bool first);
+/* Moves what instruction i of the loop needs. False: it is not to be emitted. */
+bool registers_prepare(struct emitter *e, unsigned i);
+void emit_transition(struct emitter *e, struct registers from, const struct registers *to);
+/* All of them to struct hart, and those that have a host register from there. */
+void emit_write_back(struct emitter *e, const struct registers *from);
+void emit_read_back(struct emitter *e, const struct registers *to);
 
 /* memory.c */
 void emit_look_up(struct x86 *x, unsigned base, int32_t first, int32_t last, int32_t mask,

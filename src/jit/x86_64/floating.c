@@ -284,16 +284,16 @@ void emit_fp_from_int(struct emitter *e, const struct ir *ir, unsigned code)
     require_fp(e, site, false);
     require_nearest(e, site, ir);
     if (code == FROM_UNSIGNED_LONG) {
-        x86_arithmetic(x, true, X86_GROUP_CMP, guest(ir->rs1), 0);
+        x86_arithmetic(x, true, X86_GROUP_CMP, guest(e, ir->rs1), 0);
         site_unless(e, site, X86_L);
     }
     require_fp(e, site, true);
     x86_form(x, 0x0f57, false, false, XMM0, x86_register(XMM0)); /* xorps: no false dependency */
     if (code == FROM_UNSIGNED_WORD) {
-        x86_op32(x, X86_LOAD, RAX, guest(ir->rs1));
+        x86_op32(x, X86_LOAD, RAX, guest(e, ir->rs1));
         x86_form(x, for_format(X86_CVTSI2SD, d), true, false, XMM0, x86_register(RAX));
     } else {
-        x86_form(x, for_format(X86_CVTSI2SD, d), w, false, XMM0, guest(ir->rs1));
+        x86_form(x, for_format(X86_CVTSI2SD, d), w, false, XMM0, guest(e, ir->rs1));
     }
     save_fp(e, d, ir->rd, XMM0);
     site_close(e, site);
@@ -323,7 +323,7 @@ void emit_fp_to_bits(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = site_open(e, ir);
     require_fp(e, site, false);
-    unsigned d = ir->rd ? destination(ir->rd) : RAX;
+    unsigned d = ir->rd ? destination(e, ir->rd) : RAX;
     x86_op(&e->x, code ? X86_LOAD : X86_MOVSXD, d, fp(ir->rs1));
     emit_save(e, ir->rd, d);
     site_close(e, site);

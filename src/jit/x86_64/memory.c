@@ -127,6 +127,7 @@ void emit_alone(struct emitter *e, const struct alone *alone)
 {
     struct x86 *x = &e->x;
     const struct ir *ir = alone->ir;
+    e->regs = alone->site->looping ? alone->site->after : home;
     unsigned size = (unsigned)__builtin_ctz(isa_access_bytes(ir->op));
     x86_here(x, alone->jump);
     if (ir->share_begins) { /* the others shall not find one either: 0 */
@@ -146,7 +147,7 @@ void emit_alone(struct emitter *e, const struct alone *alone)
 
 static void make_load(struct emitter *e, const struct ir *ir, struct x86_operand memory)
 {
-    unsigned d = ir->rd ? destination(ir->rd) : RAX;
+    unsigned d = ir->rd ? destination(e, ir->rd) : RAX;
     x86_form(&e->x, emitters[ir->op].code, ir->op != INSN_lwu, false, d, memory);
     emit_save(e, ir->rd, d);
 }
@@ -249,7 +250,7 @@ static void save_old(struct emitter *e, const struct ir *ir, unsigned host)
 {
     if (ir->rd == 0)
         return;
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     x86_op(&e->x, is_word(ir) ? X86_MOVSXD : X86_LOAD, d, x86_register(host));
     emit_save(e, ir->rd, d);
 }
@@ -352,7 +353,7 @@ void emit_amo(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = atomic_open(e, ir);
     const uint8_t *again = exchange_begin(e, ir);
-    x86_op(&e->x, code, RDX, guest(ir->rs2));
+    x86_op(&e->x, code, RDX, guest(e, ir->rs2));
     exchange_end(e, ir, again);
     site_close(e, site);
 }
@@ -362,8 +363,8 @@ void emit_amo_choose(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = atomic_open(e, ir);
     const uint8_t *again = exchange_begin(e, ir);
-    x86_form(&e->x, X86_CMP, !is_word(ir), false, RDX, guest(ir->rs2));
-    x86_form(&e->x, code, !is_word(ir), false, RDX, guest(ir->rs2));
+    x86_form(&e->x, X86_CMP, !is_word(ir), false, RDX, guest(e, ir->rs2));
+    x86_form(&e->x, code, !is_word(ir), false, RDX, guest(e, ir->rs2));
     exchange_end(e, ir, again);
     site_close(e, site);
 }

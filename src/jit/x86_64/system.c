@@ -83,7 +83,7 @@ static void csr_sstatus(struct emitter *e, const struct ir *ir, unsigned code, u
     struct site *site = site_open(e, ir);
     require_privilege(e, site, PRIVILEGE_SUPERVISOR);
     if (writes && !immediate) {
-        x86_form(x, 0xf7, true, false, 0, guest(ir->rs1)); /* test */
+        x86_form(x, 0xf7, true, false, 0, guest(e, ir->rs1)); /* test */
         x86_32(x, ~(uint32_t)STATUS_SIE);
         site_unless(e, site, X86_NE);
     }

@@ -16,14 +16,24 @@ static void ret(struct x86 *x)
 }
 
 /* opcode X86_STORE: guest state from host registers to struct hart; X86_LOAD: back. */
-static void transfer(struct x86 *x, enum x86_opcode opcode)
+static void transfer_registers(struct x86 *x, enum x86_opcode opcode)
 {
     for (unsigned i = 0; i < 32; i++)
-        if (is_pinned(i))
-            x86_op(x, opcode, pinned[i], x86_memory(RBP, HART(x) + 8 * (int32_t)i));
+        if (home.host[i] != IN_MEMORY)
+            x86_op(x, opcode, home.host[i], x86_memory(RBP, HART(x) + 8 * (int32_t)i));
+}
+
+static void transfer_rest(struct x86 *x, enum x86_opcode opcode)
+{
     x86_op(x, opcode, INSTRET, x86_memory(RBP, HART(instret)));
     if (opcode == X86_LOAD)
         x86_op(x, X86_LOAD, CONTEXT, x86_memory(RBP, HART(data_tlb)));
+}
+
+static void transfer(struct x86 *x, enum x86_opcode opcode)
+{
+    transfer_registers(x, opcode);
+    transfer_rest(x, opcode);
 }
 
 /* --- Floating-point flags: MXCSR's sticky ones are the guest's, as long as its code runs ---------
@@ -108,21 +118,28 @@ static void call_c(struct x86 *x, uintptr_t function)
     x86_form(x, 0xff, false, false, 2, x86_register(RAX));
 }
 
-static void make_one(struct x86 *x, jit_one *one, const uint8_t *flag_table)
+/* in_loop: guest registers are in struct hart, and wanted there, if the block goes on. */
+static void make_one(struct x86 *x, jit_one *one, const uint8_t *flag_table, bool in_loop)
 {
     enum { RETURN_ADDRESS = 8 };
-    transfer(x, X86_STORE);
+    if (!in_loop)
+        transfer_registers(x, X86_STORE);
+    transfer_rest(x, X86_STORE);
     flags_collect(x, RETURN_ADDRESS, flag_table);
     x86_op(x, X86_LOAD, RSI, x86_register(RAX));
     x86_arithmetic(x, true, X86_GROUP_SUB, x86_register(RSP), 8);
     call_c(x, (uintptr_t)one);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
     flags_clear(x, RETURN_ADDRESS);
-    transfer(x, X86_LOAD);
+    transfer_rest(x, X86_LOAD);
+    if (!in_loop)
+        transfer_registers(x, X86_LOAD);
     x86_op(x, X86_TEST, RAX, x86_register(RAX));
     uint8_t *leave = x86_jump_short_if(x, X86_NE);
     ret(x);
     x86_here_short(x, leave);
+    if (in_loop)
+        transfer_registers(x, X86_LOAD);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
     jump_register(x, RAX);
 }
@@ -161,7 +178,9 @@ uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one, 
             make_look_up(&x, access, 1u << n);
         }
     thunks->one = x.at;
-    make_one(&x, one, flag_table);
+    make_one(&x, one, flag_table, false);
+    thunks->one_in_loop = x.at;
+    make_one(&x, one, flag_table, true);
 
     thunks->resume = x.at;
     x86_arithmetic(&x, true, X86_GROUP_AND, x86_register(RAX), -2);
