@@ -31,8 +31,14 @@ static void emit_again(struct emitter *e, unsigned retired)
 {
     struct x86 *x = &e->x;
     const struct registers *head = e->looping ? &e->head : &home;
-    retire(e, retired);
-    emit_transition(e, e->regs, head);
+    struct registers regs = e->regs;
+    bool in_host = regs.host[INSTRET_REG] != IN_MEMORY;
+    x86_arithmetic(x, true, X86_GROUP_ADD,
+                   in_host ? x86_register(regs.host[INSTRET_REG]) : guest_slot(INSTRET_REG),
+                   (int32_t)retired);
+    if (in_host)
+        regs.dirty |= 1u << INSTRET_REG;
+    emit_transition(e, regs, head);
     x86_arithmetic(x, false, X86_GROUP_CMP, x86_memory(RBP, HART(attention)), 0);
     x86_patch(x86_jump_if(x, X86_E), e->looping ? e->loop : e->start);
     emit_transition(e, *head, &home);

@@ -302,8 +302,11 @@ static void emit_instructions(struct emitter *e, unsigned from, unsigned to)
     for (unsigned i = from; i < to; i++) {
         const struct ir *ir = &e->block->code[i];
         const struct emitter_row *row = &emitters[ir->op];
-        if (!e->looping || registers_prepare(e, i))
-            (row->emit ? row->emit : emit_call)(e, ir, row->code);
+        if (e->looping && !registers_prepare(e, i))
+            continue;
+        (row->emit ? row->emit : emit_call)(e, ir, row->code);
+        if (e->looping)
+            registers_finish(e);
     }
 }
 
@@ -325,7 +328,7 @@ static unsigned emit_loop(struct emitter *e)
     if (!registers_find_loop(e))
         return 0;
     e->looping = true;
-    for (unsigned round = 0; round < 2; round++) {
+    for (unsigned round = 0; round < 3; round++) {
         begin(e);
         registers_begin_round(e, round == 0);
         e->loop = e->x.at;

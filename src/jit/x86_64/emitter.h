@@ -37,6 +37,9 @@ _Static_assert(FRAME_SIZE % 16 == 8, "the stack is aligned when C is called");
 
 enum { IN_MEMORY = 255, CONTEXT = R14, INSTRET = R15 };
 
+/* The place of x0, which has none, is that of instret, as of the start of the block. */
+enum { INSTRET_REG = 0 };
+
 /* Where guest registers are (registers.c). Masks are by guest register. */
 struct registers {
     uint8_t host[32];   /* IN_MEMORY: in struct hart */
@@ -119,6 +122,7 @@ struct emitter {
     unsigned taken_count;
 
     struct registers regs, before; /* behind the instruction and before it */
+    unsigned inherited;            /* the register that rd has the place of, from then on; or 0 */
     bool looping;                  /* in a loop that has registers of its own */
     unsigned loop_last;            /* its last instruction */
     uint8_t *loop;                 /* where a round begins, */
@@ -141,7 +145,12 @@ extern const struct emitter_row emitters[IR_OPS];
 
 static inline bool is_in_host(const struct emitter *e, unsigned reg)
 {
-    return e->regs.host[reg] != IN_MEMORY;
+    return reg != 0 && e->regs.host[reg] != IN_MEMORY;
+}
+
+static inline struct x86_operand guest_slot(unsigned reg)
+{
+    return x86_memory(RBP, reg == INSTRET_REG ? HART(instret) : HART(x) + 8 * (int32_t)reg);
 }
 
 /* The guest register as an operand. */
@@ -184,6 +193,7 @@ bool registers_find_loop(struct emitter *e);
 void registers_begin_round(struct emitter *e, bool first);
 /* Moves what instruction i of the loop needs. False: it is not to be emitted. */
 bool registers_prepare(struct emitter *e, unsigned i);
+void registers_finish(struct emitter *e);
 void emit_transition(struct emitter *e, struct registers from, const struct registers *to);
 /* All of them to struct hart, and those that have a host register from there. */
 void emit_write_back(struct emitter *e, const struct registers *from);

@@ -131,6 +131,10 @@ void emit_alu_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
     if (ir->imm == 0) { /* sext.w */
         if (e->looping && ir->rd == ir->rs1 && is_in_host(e, ir->rd))
             return; /* is a word already, or has become narrow */
+        if (e->looping && ((e->before.word & ~e->before.narrow) >> ir->rs1 & 1)) {
+            emit_move(e, ir, code);
+            return;
+        }
         x86_form(&e->x, is_narrow(e, ir->rd) ? X86_LOAD : X86_MOVSXD, !is_narrow(e, ir->rd), false,
                  d, guest(e, ir->rs1));
         emit_save(e, ir->rd, d);

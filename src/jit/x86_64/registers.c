@@ -14,14 +14,15 @@
  */
 #include "jit/x86_64/emitter.h"
 
-enum { NEVER = 1000, HOSTS = 9 };
+enum { NEVER = 1000, HOSTS = 10 };
 
-static const uint8_t hosts[HOSTS] = {RBX, RSI, RDI, R8, R9, R10, R11, R12, R13};
+static const uint8_t hosts[HOSTS] = {RBX, RSI, RDI, R8, R9, R10, R11, R12, R13, INSTRET};
 
 const struct registers home = {
     .host =
         {
             [0 ... 31] = IN_MEMORY,
+            [INSTRET_REG] = INSTRET,
             [2] = RBX,
             [8] = R12,
             [9] = R13,
@@ -32,7 +33,7 @@ const struct registers home = {
             [14] = R10,
             [15] = R11,
         },
-    .dirty = 1u << 2 | 1u << 8 | 1u << 9 | 0x3fu << 10,
+    .dirty = 1u << INSTRET_REG | 1u << 2 | 1u << 8 | 1u << 9 | 0x3fu << 10,
 };
 
 static const struct registers nowhere = {.host = {[0 ... 31] = IN_MEMORY}};
@@ -158,7 +159,7 @@ static bool is_computed_later_from(const struct emitter *e, unsigned reg, unsign
 /* Whether the register's value may still be looked at, in whatever way, from instruction i on. */
 static bool is_wanted(const struct emitter *e, unsigned i, unsigned reg)
 {
-    for (unsigned other = 1; other < 32 && e->regs.later; other++)
+    for (unsigned other = 0; other < 32 && e->regs.later; other++)
         if (is_computed_later_from(e, other, reg))
             return true;
     for (; i <= e->loop_last; i++) {
@@ -173,11 +174,6 @@ static bool is_wanted(const struct emitter *e, unsigned i, unsigned reg)
 
 /* --- Moving ------------------------------------------------------------------------------------ */
 
-static struct x86_operand slot(unsigned reg)
-{
-    return x86_memory(RBP, HART(x) + 8 * (int32_t)reg);
-}
-
 static void extend(struct emitter *e, unsigned host)
 {
     x86_op(&e->x, X86_MOVSXD, host, x86_register(host));
@@ -191,7 +187,7 @@ static void widen(struct emitter *e, unsigned reg)
 
 static void widen_all(struct emitter *e, uint32_t mask)
 {
-    for (unsigned reg = 1; reg < 32; reg++)
+    for (unsigned reg = 0; reg < 32; reg++)
         if (has(mask & e->regs.narrow, reg))
             widen(e, reg);
 }
@@ -210,7 +206,7 @@ static void evict(struct emitter *e, unsigned i, unsigned reg)
     if (has(e->regs.dirty, reg) && is_wanted(e, i, reg)) {
         if (has(e->regs.narrow, reg))
             widen(e, reg);
-        x86_op(&e->x, X86_STORE, e->regs.host[reg], slot(reg));
+        x86_op(&e->x, X86_STORE, e->regs.host[reg], guest_slot(reg));
     }
     drop(&e->regs, reg);
 }
@@ -220,10 +216,10 @@ static void evict(struct emitter *e, unsigned i, unsigned reg)
 static uint8_t find_host(struct emitter *e, unsigned i, unsigned reg, uint32_t locked)
 {
     uint32_t used = 0;
-    unsigned latest = next_read(e, i + 1, reg), victim = 0;
+    unsigned latest = next_read(e, i + 1, reg), victim = 32;
     if (latest == NEVER)
         return IN_MEMORY;
-    for (unsigned other = 1; other < 32; other++) {
+    for (unsigned other = 0; other < 32; other++) {
         if (e->regs.host[other] == IN_MEMORY)
             continue;
         used |= 1u << e->regs.host[other];
@@ -235,10 +231,13 @@ static uint8_t find_host(struct emitter *e, unsigned i, unsigned reg, uint32_t l
             victim = other;
         }
     }
+    uint8_t wanted = e->head.host[reg]; /* at the end of the round */
+    if (wanted != IN_MEMORY && !has(used, wanted))
+        return wanted;
     for (unsigned h = 0; h < HOSTS; h++)
         if (!has(used, hosts[h]))
             return hosts[h];
-    if (!victim)
+    if (victim == 32)
         return IN_MEMORY;
     uint8_t host = e->regs.host[victim];
     evict(e, i, victim);
@@ -266,26 +265,34 @@ static bool moves(const struct registers *from, const struct registers *to, unsi
            from->host[reg] != to->host[reg];
 }
 
-static unsigned in_host(const struct registers *regs, unsigned host)
+/* The register that is in `host` and is to go on existing; 32 if there is none. */
+static unsigned staying_in(const struct registers *from, const struct registers *to, unsigned host)
 {
-    for (unsigned reg = 1; reg < 32; reg++)
-        if (regs->host[reg] == host)
+    for (unsigned reg = 0; reg < 32; reg++)
+        if (from->host[reg] == host && to->host[reg] != IN_MEMORY)
             return reg;
-    return 0;
+    return 32;
 }
 
-/* Moves between host registers, in an order that loses nothing. */
-static void move_hosts(struct emitter *e, struct registers *from, const struct registers *to)
+/* Moves between host registers: first to those that are free, and what is left then goes round. */
+static void move_hosts(struct emitter *e, struct registers from, const struct registers *to)
 {
-    for (unsigned reg = 1; reg < 32; reg++)
-        while (moves(from, to, reg)) {
-            unsigned source = from->host[reg], target = to->host[reg];
-            unsigned other = in_host(from, target);
-            bool exchange = other && to->host[other] != IN_MEMORY;
-            x86_op(&e->x, exchange ? X86_XCHG : X86_LOAD, target, x86_register(source));
-            from->host[reg] = (uint8_t)target;
-            if (other)
-                from->host[other] = exchange ? (uint8_t)source : IN_MEMORY;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (unsigned reg = 0; reg < 32; reg++)
+            if (moves(&from, to, reg) && staying_in(&from, to, to->host[reg]) == 32) {
+                x86_op(&e->x, X86_LOAD, to->host[reg], x86_register(from.host[reg]));
+                from.host[reg] = to->host[reg];
+                moved = true;
+            }
+    }
+    for (unsigned reg = 0; reg < 32; reg++)
+        while (moves(&from, to, reg)) {
+            uint8_t source = from.host[reg], target = to->host[reg];
+            unsigned other = staying_in(&from, to, target);
+            x86_op(&e->x, X86_XCHG, target, x86_register(source));
+            from.host[reg] = target;
+            from.host[other] = source;
         }
 }
 
@@ -293,13 +300,13 @@ void emit_transition(struct emitter *e, struct registers from, const struct regi
 {
     struct registers saved = e->regs;
     e->regs = from;
-    for (unsigned reg = 1; reg < 32; reg++)
+    for (unsigned reg = 0; reg < 32; reg++)
         if (has(from.later, reg)) {
             const struct ir *shift = &e->block->code[from.shift[reg]];
             emitters[shift->op].emit(e, shift, emitters[shift->op].code);
         }
     e->regs = saved;
-    for (unsigned reg = 1; reg < 32; reg++) {
+    for (unsigned reg = 0; reg < 32; reg++) {
         unsigned host = from.host[reg];
         if (host == IN_MEMORY)
             continue;
@@ -308,13 +315,12 @@ void emit_transition(struct emitter *e, struct registers from, const struct regi
         if (has(from.narrow, reg) && (stays || store))
             extend(e, host);
         if (store)
-            x86_op(&e->x, X86_STORE, host, slot(reg));
+            x86_op(&e->x, X86_STORE, host, guest_slot(reg));
     }
-    struct registers at = from;
-    move_hosts(e, &at, to);
-    for (unsigned reg = 1; reg < 32; reg++)
+    move_hosts(e, from, to);
+    for (unsigned reg = 0; reg < 32; reg++)
         if (from.host[reg] == IN_MEMORY && to->host[reg] != IN_MEMORY)
-            x86_op(&e->x, X86_LOAD, to->host[reg], slot(reg));
+            x86_op(&e->x, X86_LOAD, to->host[reg], guest_slot(reg));
 }
 
 void emit_write_back(struct emitter *e, const struct registers *from)
@@ -332,8 +338,7 @@ void emit_read_back(struct emitter *e, const struct registers *to)
 /* Whether somebody still has to compute from what the instruction overwrites. */
 static bool overwrites_operand(const struct emitter *e, const struct ir *ir, unsigned reg)
 {
-    return ir->rd && has(ir_writes(ir), ir->rd) && ir->rd != reg && !has(ir_writes(ir), reg) &&
-           is_computed_later_from(e, reg, ir->rd) && !(is_extension(ir) && ir->rs1 == ir->rd);
+    return has(ir_writes(ir), ir->rd) && ir->rd != reg && is_computed_later_from(e, reg, ir->rd) && !(is_extension(ir) && ir->rs1 == ir->rd);
 }
 
 /* Operands into host registers, where that is worth it, and extended, where that is needed. */
@@ -341,8 +346,8 @@ static void prepare_operands(struct emitter *e, unsigned i, uint32_t locked)
 {
     const struct ir *ir = &e->block->code[i];
     struct registers *regs = &e->regs;
-    uint32_t reads = ir_reads(ir);
-    for (unsigned reg = 1; reg < 32; reg++) {
+    uint32_t reads = e->uses[i].reads;
+    for (unsigned reg = 0; reg < 32; reg++) {
         if (has(regs->later, reg) && (has(reads, reg) || overwrites_operand(e, ir, reg)))
             compute(e, i, reg, locked);
         if (!has(reads, reg) || regs->host[reg] != IN_MEMORY)
@@ -350,7 +355,7 @@ static void prepare_operands(struct emitter *e, unsigned i, uint32_t locked)
         uint8_t host = find_host(e, i, reg, locked);
         if (host == IN_MEMORY)
             continue;
-        x86_op(&e->x, X86_LOAD, host, slot(reg));
+        x86_op(&e->x, X86_LOAD, host, guest_slot(reg));
         regs->host[reg] = host;
     }
     uint32_t whole = reads;
@@ -371,6 +376,8 @@ static void prepare_operands(struct emitter *e, unsigned i, uint32_t locked)
             whole = 0;
         break;
     }
+    if (is_extension(ir) && ir->rd != ir->rs1) /* once, and not in each copy */
+        whole = reads;
     widen_all(e, whole);
 }
 
@@ -395,35 +402,65 @@ static void note_result(struct emitter *e, const struct ir *ir)
     regs->word = result != GIVES_ANY ? regs->word | bit : regs->word & ~bit;
 }
 
-bool registers_prepare(struct emitter *e, unsigned i)
+/* Whether the instruction is the last one to look at rs1, whose host register rd can have. */
+static bool inherits(const struct emitter *e, unsigned i)
+{
+    const struct ir *ir = &e->block->code[i];
+    const struct register_uses *uses = &e->uses[i];
+    return uses->writes && !has(uses->reads, ir->rd) && !uses->seen && has(uses->reads, ir->rs1) &&
+           is_in_host(e, ir->rs1) && !is_wanted(e, i + 1, ir->rs1);
+}
+
+static void set_aside(struct emitter *e, unsigned i)
 {
     const struct ir *ir = &e->block->code[i];
     struct registers *regs = &e->regs;
-    uint32_t writes = ir_writes(ir), locked = ir_reads(ir) | writes;
+    for (unsigned reg = 0; reg < 32; reg++)
+        if (has(regs->later, reg) && (reg == ir->rs1 || overwrites_operand(e, ir, reg)))
+            compute(e, i, reg, 1u << ir->rs1 | 1u << ir->rd);
+    drop(regs, ir->rd);
+    regs->later |= 1u << ir->rd;
+    regs->word |= 1u << ir->rd;
+    regs->shift[ir->rd] = (uint8_t)i;
+}
+
+bool registers_prepare(struct emitter *e, unsigned i)
+{
+    const struct ir *ir = &e->block->code[i];
+    const struct register_uses *uses = &e->uses[i];
+    struct registers *regs = &e->regs;
+    uint32_t locked = uses->reads | uses->writes;
     if (ir->later) {
-        for (unsigned reg = 1; reg < 32; reg++)
-            if (has(regs->later, reg) && (reg == ir->rs1 || overwrites_operand(e, ir, reg)))
-                compute(e, i, reg, locked);
-        drop(regs, ir->rd);
-        regs->later |= 1u << ir->rd;
-        regs->word |= 1u << ir->rd;
-        regs->shift[ir->rd] = (uint8_t)i;
+        set_aside(e, i);
         return false;
     }
     prepare_operands(e, i, locked);
-    uint8_t host = IN_MEMORY;
-    bool fresh = writes && regs->host[ir->rd] == IN_MEMORY && !has(ir_reads(ir), ir->rd);
-    if (fresh)
+    uint8_t host = uses->writes ? regs->host[ir->rd] : IN_MEMORY;
+    e->inherited = inherits(e, i) ? ir->rs1 : 0;
+    if (e->inherited)
+        host = regs->host[ir->rs1];
+    else if (uses->writes && host == IN_MEMORY && !has(uses->reads, ir->rd))
         host = find_host(e, i, ir->rd, locked);
-    if (writes && regs->host[ir->rd] == IN_MEMORY && host == IN_MEMORY &&
-        word_use(ir) == USES_BITWISE)
-        widen_all(e, ir_reads(ir));
+    if (uses->writes && host == IN_MEMORY && word_use(ir) == USES_BITWISE)
+        widen_all(e, uses->reads);
     e->before = *regs;
-    if (fresh)
+    if (uses->writes) {
         regs->host[ir->rd] = host;
-    if (writes)
         note_result(e, ir);
+    }
     return true;
+}
+
+void registers_finish(struct emitter *e)
+{
+    if (e->inherited)
+        drop(&e->regs, e->inherited);
+}
+
+static bool is_exit(const struct ir *ir)
+{
+    return ir->op == IR_EXIT ||
+           (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & ISA_BRANCH));
 }
 
 bool registers_find_loop(struct emitter *e)
@@ -435,9 +472,7 @@ bool registers_find_loop(struct emitter *e)
         const struct ir *ir = &block->code[i];
         if (ir->op == IR_CALL || (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & other)))
             break;
-        bool leaves =
-            ir->op == IR_EXIT || (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & ISA_BRANCH));
-        if (leaves && (uint64_t)ir->imm == block->pc)
+        if (is_exit(ir) && (uint64_t)ir->imm == block->pc)
             last = i;
     }
     if (last == block->count)
@@ -446,6 +481,8 @@ bool registers_find_loop(struct emitter *e)
     for (unsigned i = 0; i <= last; i++) {
         const struct ir *ir = &block->code[i];
         e->uses[i] = (struct register_uses){ir_reads(ir), ir_writes(ir), is_seen(ir)};
+        if (is_exit(ir) && (uint64_t)ir->imm == block->pc)
+            e->uses[i].reads |= 1u << INSTRET_REG;
     }
     return true;
 }
@@ -455,10 +492,11 @@ void registers_begin_round(struct emitter *e, bool first)
 {
     struct registers *head = &e->head;
     *head = first ? home : e->regs;
-    for (unsigned reg = 1; reg < 32; reg++)
+    for (unsigned reg = 0; reg < 32; reg++)
         if (has(head->later, reg))
             drop(head, reg);
     head->narrow = head->word = 0;
     emit_transition(e, home, head);
     e->regs = e->before = *head;
+    e->inherited = 0;
 }

@@ -16,24 +16,16 @@ static void ret(struct x86 *x)
 }
 
 /* opcode X86_STORE: guest state from host registers to struct hart; X86_LOAD: back. */
-static void transfer_registers(struct x86 *x, enum x86_opcode opcode)
+static void transfer(struct x86 *x, enum x86_opcode opcode)
 {
     for (unsigned i = 0; i < 32; i++)
         if (home.host[i] != IN_MEMORY)
-            x86_op(x, opcode, home.host[i], x86_memory(RBP, HART(x) + 8 * (int32_t)i));
+            x86_op(x, opcode, home.host[i], guest_slot(i));
 }
 
-static void transfer_rest(struct x86 *x, enum x86_opcode opcode)
+static void load_context(struct x86 *x)
 {
-    x86_op(x, opcode, INSTRET, x86_memory(RBP, HART(instret)));
-    if (opcode == X86_LOAD)
-        x86_op(x, X86_LOAD, CONTEXT, x86_memory(RBP, HART(data_tlb)));
-}
-
-static void transfer(struct x86 *x, enum x86_opcode opcode)
-{
-    transfer_registers(x, opcode);
-    transfer_rest(x, opcode);
+    x86_op(x, X86_LOAD, CONTEXT, x86_memory(RBP, HART(data_tlb)));
 }
 
 /* --- Floating-point flags: MXCSR's sticky ones are the guest's, as long as its code runs ---------
@@ -96,6 +88,7 @@ static void make_enter(struct x86 *x)
     flags_clear(x, 0);
     x86_op(x, X86_LEA, RBP, x86_memory(RDI, HART_BIAS));
     x86_op(x, X86_LOAD, RAX, x86_register(RSI));
+    load_context(x);
     transfer(x, X86_LOAD);
     jump_register(x, RAX);
 }
@@ -123,23 +116,22 @@ static void make_one(struct x86 *x, jit_one *one, const uint8_t *flag_table, boo
 {
     enum { RETURN_ADDRESS = 8 };
     if (!in_loop)
-        transfer_registers(x, X86_STORE);
-    transfer_rest(x, X86_STORE);
+        transfer(x, X86_STORE);
     flags_collect(x, RETURN_ADDRESS, flag_table);
     x86_op(x, X86_LOAD, RSI, x86_register(RAX));
     x86_arithmetic(x, true, X86_GROUP_SUB, x86_register(RSP), 8);
     call_c(x, (uintptr_t)one);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
     flags_clear(x, RETURN_ADDRESS);
-    transfer_rest(x, X86_LOAD);
+    load_context(x);
     if (!in_loop)
-        transfer_registers(x, X86_LOAD);
+        transfer(x, X86_LOAD);
     x86_op(x, X86_TEST, RAX, x86_register(RAX));
     uint8_t *leave = x86_jump_short_if(x, X86_NE);
     ret(x);
     x86_here_short(x, leave);
     if (in_loop)
-        transfer_registers(x, X86_LOAD);
+        transfer(x, X86_LOAD);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
     jump_register(x, RAX);
 }
@@ -152,6 +144,7 @@ static void make_resume(struct x86 *x, jit_resume *resume, const uint8_t *flag_t
     x86_op(x, X86_LOAD, RSI, x86_register(RAX));
     call_c(x, (uintptr_t)resume);
     flags_clear(x, 0);
+    load_context(x);
     transfer(x, X86_LOAD);
     jump_register(x, RAX);
 }
