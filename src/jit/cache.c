@@ -103,9 +103,9 @@ static void block_forget(struct jit *jit, struct jit_block *block)
 
 static void note_translation(struct jit *jit, const struct jit_block *block, size_t size)
 {
-    const struct ir *last = &jit->ir.code[jit->ir.count - 1];
     jit->stats.blocks++;
-    jit->stats.instructions += last->op == IR_EXIT ? last->index : last->index + 1u;
+    for (unsigned i = 0; i < jit->ir.count; i++)
+        jit->stats.instructions += jit->ir.code[i].length != 0;
     jit->stats.bytes += size;
     if (jit->perf_map)
         fprintf(jit->perf_map, "%llx %zx guest_%llx\n", (unsigned long long)(uintptr_t)block->code,

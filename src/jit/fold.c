@@ -134,7 +134,10 @@ static void fold_scale(struct ir *first, struct ir *second)
 /* A call or jump of far reach: auipc and jalr. */
 static void fold_jump(struct ir_block *block, struct ir *jalr, uint64_t base)
 {
-    block->code[block->count++] = (struct ir){
+    unsigned end = (unsigned)(jalr - block->code) + 1;
+    if (end == block->count)
+        block->count++;
+    block->code[end] = (struct ir){
         .op = IR_EXIT,
         .index = jalr->index + 1,
         .imm = (int64_t)((base + (uint64_t)jalr->imm) & ~UINT64_C(1)),
@@ -148,6 +151,8 @@ void ir_fold(struct ir_block *block)
     struct known known = {.mask = 1};
     for (unsigned i = 0; i < block->count; i++) {
         struct ir *ir = &block->code[i];
+        if (ir_arm_at(block, i))
+            known.mask = 1;
         if (i > 0)
             fold_extension(ir - 1, ir);
         if (i > 0)
@@ -163,7 +168,7 @@ void ir_fold(struct ir_block *block)
         }
         if (ir->op == INSN_jalr && is_known(&known, ir->rs1)) {
             fold_jump(block, ir, known.value[ir->rs1]);
-            return;
+            continue;
         }
         if (ir->op == IR_CONSTANT) {
             known.mask |= 1u << ir->rd;

@@ -10,10 +10,10 @@
  */
 #include "jit/ir.h"
 
-/* The instruction before `i` that writes reg. */
+/* The instruction before `i` in the same trace that writes reg. */
 static struct ir *written_by(struct ir_block *block, unsigned i, unsigned reg)
 {
-    while (i-- > 0)
+    while (i-- > 0 && !ir_ends_trace(&block->code[i]))
         if (ir_writes(&block->code[i]) >> reg & 1)
             return &block->code[i];
     return NULL;

@@ -27,27 +27,33 @@ struct group {
     unsigned branches; /* before it */
 };
 
+/* What is known at some place. */
+struct knowledge {
+    struct value values[32];
+    uint32_t open; /* the groups that take more members */
+};
+
 struct sharing {
     struct ir_block *block;
-    struct value values[32];
+    struct knowledge now, arms[IR_ARMS]; /* where these begin */
     uint32_t roots;
     struct group groups[IR_SHARES];
-    unsigned group_count, closed; /* groups below closed take no more members */
+    unsigned group_count;
     unsigned branches;
 };
 
 static void forget(struct sharing *sharing, unsigned reg)
 {
     if (reg)
-        sharing->values[reg] = (struct value){.root = sharing->roots++};
+        sharing->now.values[reg] = (struct value){.root = sharing->roots++};
 }
 
 static struct group *group_find(struct sharing *sharing, uint32_t root, bool store, int64_t first,
                                 int64_t last)
 {
-    for (unsigned i = sharing->closed; i < sharing->group_count; i++) {
+    for (unsigned i = 0; i < sharing->group_count; i++) {
         struct group *group = &sharing->groups[i];
-        if (group->root != root ||
+        if (!(sharing->now.open >> i & 1) || group->root != root ||
             (store && !group->stores && group->branches != sharing->branches))
             continue;
         if (first > group->first)
@@ -68,7 +74,7 @@ static struct group *group_find(struct sharing *sharing, uint32_t root, bool sto
 static void join(struct sharing *sharing, unsigned i, bool store, unsigned size)
 {
     struct ir *ir = &sharing->block->code[i];
-    const struct value *base = &sharing->values[ir->rs1];
+    const struct value *base = &sharing->now.values[ir->rs1];
     int64_t first = (int64_t)((uint64_t)base->offset + (uint64_t)ir->imm), last;
     if (__builtin_add_overflow(first, size - 1, &last))
         return;
@@ -76,6 +82,7 @@ static void join(struct sharing *sharing, unsigned i, bool store, unsigned size)
     if (!group) {
         if (sharing->group_count == IR_SHARES)
             return;
+        sharing->now.open |= 1u << sharing->group_count;
         group = &sharing->groups[sharing->group_count++];
         *group = (struct group){.root = base->root,
                                 .stores = store,
@@ -91,7 +98,7 @@ static void join(struct sharing *sharing, unsigned i, bool store, unsigned size)
 
 static void follow(struct sharing *sharing, const struct ir *ir)
 {
-    struct value *values = sharing->values;
+    struct value *values = sharing->now.values;
     if (ir->op == IR_CONSTANT && ir->rd) {
         values[ir->rd] = (struct value){.offset = ir->imm}; /* x0 plus a constant */
     } else if (ir->op == IR_MOVE) {
@@ -143,8 +150,15 @@ void ir_share(struct ir_block *block)
         forget(&sharing, reg);
     for (unsigned i = 0; i < block->count; i++) {
         const struct ir *ir = &block->code[i];
+        const struct ir_arm *begins = ir_arm_at(block, i), *taken = ir_arm_of(block, i);
+        if (begins) {
+            sharing.now = sharing.arms[begins - block->arms];
+            sharing.branches++;
+        }
+        if (taken)
+            sharing.arms[taken - block->arms] = sharing.now;
         if (may_change_context(ir))
-            sharing.closed = sharing.group_count;
+            sharing.now.open = 0;
         if (ir->op < INSN_COUNT) {
             uint32_t flags = isa_instruction(ir->op)->flags;
             sharing.branches += (flags & ISA_BRANCH) != 0;

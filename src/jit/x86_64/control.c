@@ -31,13 +31,14 @@ static void emit_again(struct emitter *e, unsigned retired)
 {
     struct x86 *x = &e->x;
     const struct registers *head = e->looping ? &e->head : &home;
-    struct registers regs = e->regs;
+    struct registers regs = e->now.regs;
     bool in_host = regs.host[INSTRET_REG] != IN_MEMORY;
     x86_arithmetic(x, true, X86_GROUP_ADD,
                    in_host ? x86_register(regs.host[INSTRET_REG]) : guest_slot(INSTRET_REG),
                    (int32_t)retired);
     if (in_host)
         regs.dirty |= 1u << INSTRET_REG;
+    e->tail = regs;
     emit_transition(e, regs, head);
     x86_arithmetic(x, false, X86_GROUP_CMP, x86_memory(RBP, HART(attention)), 0);
     x86_patch(x86_jump_if(x, X86_E), e->looping ? e->loop : e->start);
@@ -80,7 +81,7 @@ void emit_branch(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct x86 *x = &e->x;
     if (ir->rs2 == 0 && is_in_host(e, ir->rs1))
-        x86_op(x, X86_TEST, e->regs.host[ir->rs1], x86_register(e->regs.host[ir->rs1]));
+        x86_op(x, X86_TEST, e->now.regs.host[ir->rs1], x86_register(e->now.regs.host[ir->rs1]));
     else if (ir->rs2 == 0)
         x86_arithmetic(x, true, X86_GROUP_CMP, guest(e, ir->rs1), 0);
     else
@@ -90,23 +91,30 @@ void emit_branch(struct emitter *e, const struct ir *ir, unsigned code)
         /* Probably a loop: its exit is in line. */
         uint8_t *not_taken = x86_jump_if(x, code ^ 1);
         if ((uint64_t)ir->imm != e->block->pc)
-            emit_transition(e, e->regs, &home);
+            emit_transition(e, e->now.regs, &home);
         emit_exit_to(e, ir->pc, (uint64_t)ir->imm, ir->index + 1u);
         x86_here(x, not_taken);
         return;
     }
+    uint8_t *jump = x86_jump_if(x, code);
+    const struct ir_arm *arm = ir_arm_of(e->block, (unsigned)(ir - e->block->code));
+    if (arm) {
+        e->arms[arm - e->block->arms].jump = jump;
+        e->arms[arm - e->block->arms].state = e->now;
+        return;
+    }
     e->taken[e->taken_count].ir = ir;
-    e->taken[e->taken_count].looping = e->looping;
+    e->taken[e->taken_count].jump = jump;
     if (e->looping)
-        e->taken[e->taken_count].regs = e->regs;
-    e->taken[e->taken_count++].jump = x86_jump_if(x, code);
+        e->taken[e->taken_count].regs = e->now.regs;
+    e->taken_count++;
 }
 
 void emit_jalr(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct x86 *x = &e->x;
     if (is_in_host(e, ir->rs1)) {
-        x86_op(x, X86_LEA, RAX, x86_memory(e->regs.host[ir->rs1], (int32_t)ir->imm));
+        x86_op(x, X86_LEA, RAX, x86_memory(e->now.regs.host[ir->rs1], (int32_t)ir->imm));
     } else {
         emit_load(e, RAX, ir->rs1);
         if (ir->imm)
@@ -114,7 +122,7 @@ void emit_jalr(struct emitter *e, const struct ir *ir, unsigned code)
     }
     /* Bit 0 is ignored: an odd target matches no jump, and is made even after that. */
     if (ir->rd) {
-        unsigned d = is_in_host(e, ir->rd) ? e->regs.host[ir->rd] : RCX;
+        unsigned d = is_in_host(e, ir->rd) ? e->now.regs.host[ir->rd] : RCX;
         x86_constant(x, d, ir->pc + ir->length);
         emit_save(e, ir->rd, d);
     }

@@ -232,20 +232,20 @@ void emit_load(struct emitter *e, unsigned host, unsigned reg)
 {
     if (reg == 0)
         x86_constant(&e->x, host, 0);
-    else if (e->regs.host[reg] != host)
+    else if (e->now.regs.host[reg] != host)
         x86_op(&e->x, X86_LOAD, host, guest(e, reg));
 }
 
 void emit_save(struct emitter *e, unsigned reg, unsigned host)
 {
-    if (reg != 0 && e->regs.host[reg] != host)
+    if (reg != 0 && e->now.regs.host[reg] != host)
         x86_op(&e->x, X86_STORE, host, guest(e, reg));
 }
 
 unsigned emit_use(struct emitter *e, unsigned reg, unsigned temporary)
 {
     if (is_in_host(e, reg))
-        return e->regs.host[reg];
+        return e->now.regs.host[reg];
     emit_load(e, temporary, reg);
     return temporary;
 }
@@ -259,10 +259,9 @@ struct site *site_open(struct emitter *e, const struct ir *ir)
     site->ir = ir;
     site->jump_count = 0;
     site->back = site->address = NULL;
-    site->looping = e->looping;
     if (e->looping) {
         site->before = e->before;
-        site->after = e->regs;
+        site->after = e->now.regs;
     }
     return site;
 }
@@ -275,7 +274,7 @@ void site_unless(struct emitter *e, struct site *site, enum x86_condition failed
 void site_close(struct emitter *e, struct site *site)
 {
     site->back = e->x.at;
-    site->held = (uint8_t)e->held;
+    site->held = (uint8_t)e->now.held;
 }
 
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
@@ -289,19 +288,24 @@ void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
         x86_call_to(&e->x, e->thunks->one);
     }
     /* A CSR may have been written. */
-    e->fp_on = e->fp_dirty = false;
-    e->fp_boxed = 0;
-    e->held = 0;
+    e->now.fp_on = e->now.fp_dirty = false;
+    e->now.fp_boxed = 0;
+    e->now.held = 0;
 }
 
 /* --- Blocks ------------------------------------------------------------------------------------
  */
 
-static void emit_instructions(struct emitter *e, unsigned from, unsigned to)
+static void emit_instructions(struct emitter *e)
 {
-    for (unsigned i = from; i < to; i++) {
+    for (unsigned i = 0; i < e->block->count; i++) {
         const struct ir *ir = &e->block->code[i];
         const struct emitter_row *row = &emitters[ir->op];
+        const struct ir_arm *arm = ir_arm_at(e->block, i);
+        if (arm) {
+            x86_here(&e->x, e->arms[arm - e->block->arms].jump);
+            e->now = e->arms[arm - e->block->arms].state;
+        }
         if (e->looping && !registers_prepare(e, i))
             continue;
         (row->emit ? row->emit : emit_call)(e, ir, row->code);
@@ -310,43 +314,37 @@ static void emit_instructions(struct emitter *e, unsigned from, unsigned to)
     }
 }
 
-/* Back to where nothing has been emitted. */
+/* Where nothing has been emitted. */
 static void begin(struct emitter *e)
 {
     e->x.at = e->start;
     e->predicted =
         (unsigned)(e->block->pc >> 1) * 7; /* loops of several blocks shall not share places */
-    e->held = 0;
     e->site_count = e->alone_count = e->link_count = e->taken_count = 0;
-    e->fp_on = e->fp_dirty = false;
-    e->fp_boxed = 0;
+    e->now = (struct state){.regs = home};
 }
 
-/* Returns the number of its instructions. */
-static unsigned emit_loop(struct emitter *e)
+static void emit_loop(struct emitter *e)
 {
-    if (!registers_find_loop(e))
-        return 0;
-    e->looping = true;
-    for (unsigned round = 0; round < 3; round++) {
+    enum { ROUNDS = 3 };
+    e->tail = home;
+    for (unsigned round = 0; round < ROUNDS; round++) {
         begin(e);
-        registers_begin_round(e, round == 0);
+        registers_begin_round(e);
         e->loop = e->x.at;
-        emit_instructions(e, 0, e->loop_last + 1);
+        emit_instructions(e);
     }
-    e->looping = false;
-    emit_transition(e, e->regs, &home);
-    e->regs = home;
-    return e->loop_last + 1;
 }
 
 static void emit_code(struct emitter *e)
 {
-    emit_instructions(e, emit_loop(e), e->block->count);
+    e->looping = registers_find_loop(e);
+    begin(e);
+    (e->looping ? emit_loop : emit_instructions)(e);
     for (unsigned i = 0; i < e->taken_count; i++) {
         const struct ir *branch = e->taken[i].ir;
         x86_here(&e->x, e->taken[i].jump);
-        if (e->taken[i].looping)
+        if (e->looping)
             emit_transition(e, e->taken[i].regs, &home);
         emit_exit_to(e, branch->pc, (uint64_t)branch->imm, branch->index + 1u);
     }
@@ -367,11 +365,11 @@ static void emit_site(struct emitter *e, const struct site *site, const uint8_t 
     }
     for (unsigned i = 0; i < site->jump_count; i++)
         x86_here(&e->x, site->jumps[i]);
-    if (site->looping)
+    if (e->looping)
         emit_write_back(e, &site->before);
     x86_patch(x86_address(&e->x, RAX), data);
-    x86_call_to(&e->x, site->looping ? e->thunks->one_in_loop : e->thunks->one);
-    if (site->looping)
+    x86_call_to(&e->x, e->looping ? e->thunks->one_in_loop : e->thunks->one);
+    if (e->looping)
         emit_read_back(e, &site->after);
     if (site->held)
         x86_op(&e->x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(site->held)));
@@ -415,9 +413,6 @@ uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct har
     e.hart = hart;
     e.block = block;
     e.page_id = page_id;
-    e.looping = false;
-    e.regs = home;
-    begin(&e);
     emit_code(&e);
     for (unsigned i = 0; i < e.alone_count; i++)
         emit_alone(&e, &e.alones[i]);

@@ -56,7 +56,8 @@ extern const struct registers home;
 /* What an instruction does with registers. */
 struct register_uses {
     uint32_t reads, writes;
-    bool seen; /* others may look at all registers before it is done */
+    bool seen;  /* others may look at all registers before it is done */
+    bool again; /* goes back to the start */
 };
 
 enum { SITE_JUMPS = 6, SITES = IR_BLOCK_MAX, LINKS = IR_BLOCK_MAX + 1 };
@@ -67,8 +68,7 @@ struct site {
     unsigned jump_count;
     uint8_t *back;    /* where the fast path ends; NULL: the call is in line */
     uint8_t held;     /* what rdx holds there: see struct emitter */
-    bool looping;     /* registers may not be at home, but as before the instruction and behind it: */
-    struct registers before, after;
+    struct registers before, after; /* in a loop: the instruction */
     uint8_t *address; /* in line: the field of the site's address */
 };
 
@@ -97,6 +97,14 @@ struct link {
     uint8_t *patch;     /* the jump to the target, once it is known, or NULL */
 };
 
+/* What is true at a place of the code, beside what is at home. */
+struct state {
+    struct registers regs;
+    unsigned held;        /* the number of the translation that rdx holds, if it is not 0 */
+    bool fp_on, fp_dirty; /* known of mstatus.FS */
+    uint32_t fp_boxed;    /* f registers known to hold a boxed single */
+};
+
 struct emitter {
     struct x86 x;
     const struct jit_thunks *thunks;
@@ -105,7 +113,6 @@ struct emitter {
     uint64_t page_id;
     uint8_t *start;
     unsigned predicted; /* the next load's place in hart->predicted */
-    unsigned held;      /* the number of the translation that rdx holds, if it is not 0 */
 
     struct site sites[SITES];
     unsigned site_count;
@@ -116,21 +123,23 @@ struct emitter {
     struct {
         uint8_t *jump;
         const struct ir *ir;
-        bool looping;
-        struct registers regs;
+        struct registers regs; /* in a loop */
     } taken[SITES]; /* branches whose exits are behind the block */
     unsigned taken_count;
 
-    struct registers regs, before; /* behind the instruction and before it */
+    struct state now;              /* behind the instruction */
+    struct registers before;       /* in front of it */
+    struct {
+        struct state state;
+        uint8_t *jump;
+    } arms[IR_ARMS];
     unsigned inherited;            /* the register that rd has the place of, from then on; or 0 */
-    bool looping;                  /* in a loop that has registers of its own */
-    unsigned loop_last;            /* its last instruction */
+    bool looping;                  /* the block is a loop, which has registers of its own */
     uint8_t *loop;                 /* where a round begins, */
-    struct registers head;         /* with the registers like this */
+    struct registers head;         /* with the registers like this, */
+    struct registers tail;         /* and where the last one that was translated ended */
     struct register_uses uses[IR_BLOCK_MAX + 1];
 
-    bool fp_on, fp_dirty; /* known of mstatus.FS */
-    uint32_t fp_boxed;    /* f registers known to hold a boxed single */
 };
 
 typedef void emit_function(struct emitter *e, const struct ir *ir, unsigned code);
@@ -145,7 +154,7 @@ extern const struct emitter_row emitters[IR_OPS];
 
 static inline bool is_in_host(const struct emitter *e, unsigned reg)
 {
-    return reg != 0 && e->regs.host[reg] != IN_MEMORY;
+    return reg != 0 && e->now.regs.host[reg] != IN_MEMORY;
 }
 
 static inline struct x86_operand guest_slot(unsigned reg)
@@ -156,20 +165,20 @@ static inline struct x86_operand guest_slot(unsigned reg)
 /* The guest register as an operand. */
 static inline struct x86_operand guest(const struct emitter *e, unsigned reg)
 {
-    return is_in_host(e, reg) ? x86_register(e->regs.host[reg])
+    return is_in_host(e, reg) ? x86_register(e->now.regs.host[reg])
                               : x86_memory(RBP, HART(x) + 8 * (int32_t)reg);
 }
 
 /* The host register that is to receive rd's value, rax if rd is in memory. */
 static inline unsigned destination(const struct emitter *e, unsigned rd)
 {
-    return is_in_host(e, rd) ? e->regs.host[rd] : RAX;
+    return is_in_host(e, rd) ? e->now.regs.host[rd] : RAX;
 }
 
 /* Whether rd's value may have anything in its upper half. */
 static inline bool is_narrow(const struct emitter *e, unsigned rd)
 {
-    return e->regs.narrow >> rd & 1;
+    return e->now.regs.narrow >> rd & 1;
 }
 
 /* host = guest register, in full. */
@@ -189,8 +198,9 @@ void emit_call(struct emitter *e, const struct ir *ir, unsigned code);
 /* registers.c */
 /* Whether the block is a loop that can have registers of its own. */
 bool registers_find_loop(struct emitter *e);
-/* It is translated twice: the first round finds out which registers it wants to begin with. */
-void registers_begin_round(struct emitter *e, bool first);
+/* It is translated a few times: each round begins with the registers that the one before it ended
+ * with. */
+void registers_begin_round(struct emitter *e);
 /* Moves what instruction i of the loop needs. False: it is not to be emitted. */
 bool registers_prepare(struct emitter *e, unsigned i);
 void registers_finish(struct emitter *e);

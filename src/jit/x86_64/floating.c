@@ -28,7 +28,7 @@ static struct x86_operand fp_high(unsigned reg)
 
 static void require_boxed(struct emitter *e, struct site *site, unsigned reg)
 {
-    if (e->fp_boxed >> reg & 1)
+    if (e->now.fp_boxed >> reg & 1)
         return;
     x86_arithmetic(&e->x, false, X86_GROUP_CMP, fp_high(reg), -1);
     site_unless(e, site, X86_NE); /* behind which it is still unknown */
@@ -70,18 +70,18 @@ static void load_fp(struct emitter *e, bool d, unsigned xmm, unsigned reg)
 
 static void box(struct emitter *e, unsigned reg)
 {
-    if (e->fp_boxed >> reg & 1)
+    if (e->now.fp_boxed >> reg & 1)
         return;
     x86_form(&e->x, 0xc7, false, false, 0, fp_high(reg));
     x86_32(&e->x, UINT32_MAX);
-    e->fp_boxed |= 1u << reg;
+    e->now.fp_boxed |= 1u << reg;
 }
 
 static void save_fp(struct emitter *e, bool d, unsigned reg, unsigned xmm)
 {
     x86_form(&e->x, d ? X86_MOVSD_STORE : X86_MOVSS_STORE, false, false, xmm, fp(reg));
     if (d)
-        e->fp_boxed &= ~(1u << reg);
+        e->now.fp_boxed &= ~(1u << reg);
     else
         box(e, reg);
 }
@@ -166,7 +166,7 @@ void emit_fp_sign(struct emitter *e, const struct ir *ir, unsigned code)
     }
     x86_form(x, X86_STORE, d, false, RAX, fp(ir->rd));
     if (d)
-        e->fp_boxed &= ~(1u << ir->rd);
+        e->now.fp_boxed &= ~(1u << ir->rd);
     else
         box(e, ir->rd);
     site_close(e, site);
@@ -337,7 +337,7 @@ void emit_fp_from_bits(struct emitter *e, const struct ir *ir, unsigned code)
     unsigned source = emit_use(e, ir->rs1, RAX);
     x86_form(&e->x, X86_STORE, code, false, source, fp(ir->rd));
     if (code)
-        e->fp_boxed &= ~(1u << ir->rd);
+        e->now.fp_boxed &= ~(1u << ir->rd);
     else
         box(e, ir->rd);
     site_close(e, site);

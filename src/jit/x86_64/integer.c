@@ -29,7 +29,7 @@ void emit_constant(struct emitter *e, const struct ir *ir, unsigned code)
 void emit_move(struct emitter *e, const struct ir *ir, unsigned code)
 {
     if (is_in_host(e, ir->rs1)) {
-        emit_save(e, ir->rd, e->regs.host[ir->rs1]);
+        emit_save(e, ir->rd, e->now.regs.host[ir->rs1]);
         return;
     }
     unsigned d = destination(e, ir->rd);
@@ -47,7 +47,7 @@ void emit_alu(struct emitter *e, const struct ir *ir, unsigned code)
     }
     if (code == X86_ADD && is_in_host(e, rs1) && is_in_host(e, rs2) && ir->rd != rs1) {
         unsigned d = destination(e, ir->rd);
-        x86_op(&e->x, X86_LEA, d, x86_indexed(e->regs.host[rs1], e->regs.host[rs2], 0, 0));
+        x86_op(&e->x, X86_LEA, d, x86_indexed(e->now.regs.host[rs1], e->now.regs.host[rs2], 0, 0));
         emit_save(e, ir->rd, d);
         return;
     }
@@ -76,7 +76,7 @@ void emit_alu_imm(struct emitter *e, const struct ir *ir, unsigned code)
         return;
     }
     if (code == X86_ADD && is_in_host(e, ir->rs1)) {
-        x86_op(&e->x, X86_LEA, d, x86_memory(e->regs.host[ir->rs1], (int32_t)ir->imm));
+        x86_op(&e->x, X86_LEA, d, x86_memory(e->now.regs.host[ir->rs1], (int32_t)ir->imm));
     } else {
         emit_load(e, d, ir->rs1);
         x86_arithmetic(&e->x, true, group_of(code), x86_register(d), (int32_t)ir->imm);
@@ -103,7 +103,7 @@ static unsigned word_destination(struct emitter *e, const struct ir *ir)
 
 static void load_word(struct emitter *e, unsigned host, unsigned reg)
 {
-    if (e->regs.host[reg] != host)
+    if (e->now.regs.host[reg] != host)
         x86_op32(&e->x, X86_LOAD, host, guest(e, reg));
 }
 
@@ -117,7 +117,7 @@ void emit_alu_word(struct emitter *e, const struct ir *ir, unsigned code)
     }
     unsigned d = ir->rd == rs2 && rs1 != rs2 ? RAX : destination(e, ir->rd);
     if (code == X86_ADD && is_in_host(e, rs1) && is_in_host(e, rs2) && ir->rd != rs1) {
-        x86_op32(&e->x, X86_LEA, d, x86_indexed(e->regs.host[rs1], e->regs.host[rs2], 0, 0));
+        x86_op32(&e->x, X86_LEA, d, x86_indexed(e->now.regs.host[rs1], e->now.regs.host[rs2], 0, 0));
     } else {
         load_word(e, d, rs1);
         x86_op32(&e->x, code, d, guest(e, rs2));
@@ -141,7 +141,7 @@ void emit_alu_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
         return;
     }
     if (is_in_host(e, ir->rs1) && ir->rd != ir->rs1) {
-        x86_op32(&e->x, X86_LEA, d, x86_memory(e->regs.host[ir->rs1], (int32_t)ir->imm));
+        x86_op32(&e->x, X86_LEA, d, x86_memory(e->now.regs.host[ir->rs1], (int32_t)ir->imm));
     } else {
         load_word(e, d, ir->rs1);
         x86_arithmetic(&e->x, false, group_of(code), x86_register(d), (int32_t)ir->imm);
@@ -246,7 +246,7 @@ void emit_mul_word(struct emitter *e, const struct ir *ir, unsigned code)
 /* code: enum x86_group */
 void emit_mul_high(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    e->held = 0;
+    e->now.held = 0;
     emit_load(e, RAX, ir->rs1);
     x86_unary(&e->x, true, code, guest(e, ir->rs2));
     emit_save(e, ir->rd, RDX);
@@ -262,7 +262,7 @@ static void divide(struct emitter *e, const struct ir *ir, unsigned code, bool w
     struct x86 *x = &e->x;
     bool is_unsigned = code & UNSIGNED;
     uint8_t *not_minus_one = NULL, *done = NULL;
-    e->held = 0;
+    e->now.held = 0;
     x86_form(x, X86_LOAD, w, false, RCX, guest(e, ir->rs2));
     x86_form(x, X86_LOAD, w, false, RAX, guest(e, ir->rs1));
     x86_form(x, X86_TEST, w, false, RCX, x86_register(RCX));
@@ -422,7 +422,7 @@ void emit_or_combine(struct emitter *e, const struct ir *ir, unsigned code)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
     struct x86 *x = &e->x;
-    e->held = 0;
+    e->now.held = 0;
     emit_load(e, RAX, ir->rs1);
     x86_constant(x, RDX, 0x7f * ones);
     x86_op(x, X86_LOAD, RCX, x86_register(RAX));

@@ -28,7 +28,7 @@ void emit_look_up(struct x86 *x, unsigned base, int32_t first, int32_t last, int
 static uint8_t *look_up(struct emitter *e, unsigned base, int32_t first, int32_t last, int32_t mask,
                         enum access access)
 {
-    e->held = 0;
+    e->now.held = 0;
     emit_look_up(&e->x, base, first, last, mask, access);
     uint8_t *failed = x86_jump_if(&e->x, X86_NE);
     x86_op(&e->x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
@@ -78,7 +78,7 @@ static void look_where_predicted(struct emitter *e, const struct ir *ir, struct 
 static void look_where_shared(struct emitter *e, const struct ir *ir, struct alone *alone)
 {
     struct x86 *x = &e->x;
-    if (e->held != ir->share)
+    if (e->now.held != ir->share)
         x86_op(x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
     x86_op(x, X86_TEST, RDX, x86_register(RDX));
     alone->jump = x86_jump_if(x, X86_E);
@@ -117,7 +117,7 @@ static void emit_access(struct emitter *e, const struct ir *ir, struct site *sit
         site_jump(site, look_up(e, operand.base, first, last, -MEMORY_PAGE_SIZE, access));
     if (ir->share_begins)
         x86_op(x, X86_STORE, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
-    e->held = ir->share;
+    e->now.held = ir->share;
     form->make(e, ir, operand);
     if (alone)
         alone->back = x->at;
@@ -127,7 +127,7 @@ void emit_alone(struct emitter *e, const struct alone *alone)
 {
     struct x86 *x = &e->x;
     const struct ir *ir = alone->ir;
-    e->regs = alone->site->looping ? alone->site->after : home;
+    e->now.regs = e->looping ? alone->site->after : home;
     unsigned size = (unsigned)__builtin_ctz(isa_access_bytes(ir->op));
     x86_here(x, alone->jump);
     if (ir->share_begins) { /* the others shall not find one either: 0 */
@@ -184,15 +184,15 @@ void emit_store_memory(struct emitter *e, const struct ir *ir, unsigned code)
 void require_fp(struct emitter *e, struct site *site, bool writes)
 {
     enum { FS = 3 << 13 };
-    if (!e->fp_on) {
+    if (!e->now.fp_on) {
         x86_form(&e->x, 0xf7, false, false, 0, x86_memory(RBP, HART(mstatus)));
         x86_32(&e->x, FS);
         site_unless(e, site, X86_E);
-        e->fp_on = true;
+        e->now.fp_on = true;
     }
-    if (writes && !e->fp_dirty) {
+    if (writes && !e->now.fp_dirty) {
         x86_arithmetic(&e->x, false, X86_GROUP_OR, x86_memory(RBP, HART(mstatus)), FS);
-        e->fp_dirty = true;
+        e->now.fp_dirty = true;
     }
 }
 
@@ -219,7 +219,7 @@ void emit_load_fp(struct emitter *e, const struct ir *ir, unsigned code)
     emit_access(e, ir, site, &form);
     require_fp(e, site, true);
     bool boxed = isa_access_bytes(ir->op) == 4;
-    e->fp_boxed = boxed ? e->fp_boxed | 1u << ir->rd : e->fp_boxed & ~(1u << ir->rd);
+    e->now.fp_boxed = boxed ? e->now.fp_boxed | 1u << ir->rd : e->now.fp_boxed & ~(1u << ir->rd);
     site_close(e, site);
 }
 
@@ -311,7 +311,7 @@ void emit_sc(struct emitter *e, const struct ir *ir, unsigned code)
     }
     x86_op(x, X86_LOAD, RCX, x86_memory(RBP, HART(reservation_host)));
     x86_op(x, X86_LOAD, RAX, x86_memory(RBP, HART(reservation_value)));
-    e->held = 0;
+    e->now.held = 0;
     unsigned value = emit_use(e, ir->rs2, RDX);
     lock(e);
     x86_form(x, X86_CMPXCHG, !is_word(ir), false, value, x86_memory(RCX, 0));

@@ -128,13 +128,14 @@ static bool is_extension(const struct ir *ir)
 /* In how many instructions from i on the register is read, around the loop. */
 static unsigned next_read(const struct emitter *e, unsigned i, unsigned reg)
 {
-    unsigned count = e->loop_last + 1;
+    unsigned count = e->block->count;
     for (unsigned n = 0; n < count; n++) {
-        const struct register_uses *uses = &e->uses[(i + n) % count];
+        const struct register_uses *uses = &e->uses[i];
         if (has(uses->reads, reg))
             return n;
         if (has(uses->writes, reg))
             return NEVER;
+        i = uses->again || i + 1 == count ? 0 : i + 1;
     }
     return NEVER;
 }
@@ -153,16 +154,16 @@ static bool is_seen(const struct ir *ir)
 
 static bool is_computed_later_from(const struct emitter *e, unsigned reg, unsigned operand)
 {
-    return has(e->regs.later, reg) && e->block->code[e->regs.shift[reg]].rs1 == operand;
+    return has(e->now.regs.later, reg) && e->block->code[e->now.regs.shift[reg]].rs1 == operand;
 }
 
 /* Whether the register's value may still be looked at, in whatever way, from instruction i on. */
 static bool is_wanted(const struct emitter *e, unsigned i, unsigned reg)
 {
-    for (unsigned other = 0; other < 32 && e->regs.later; other++)
+    for (unsigned other = 0; other < 32 && e->now.regs.later; other++)
         if (is_computed_later_from(e, other, reg))
             return true;
-    for (; i <= e->loop_last; i++) {
+    for (; i < e->block->count; i++) {
         const struct register_uses *uses = &e->uses[i];
         if (uses->seen || has(uses->reads, reg))
             return true;
@@ -181,14 +182,14 @@ static void extend(struct emitter *e, unsigned host)
 
 static void widen(struct emitter *e, unsigned reg)
 {
-    extend(e, e->regs.host[reg]);
-    e->regs.narrow &= ~(1u << reg);
+    extend(e, e->now.regs.host[reg]);
+    e->now.regs.narrow &= ~(1u << reg);
 }
 
 static void widen_all(struct emitter *e, uint32_t mask)
 {
     for (unsigned reg = 0; reg < 32; reg++)
-        if (has(mask & e->regs.narrow, reg))
+        if (has(mask & e->now.regs.narrow, reg))
             widen(e, reg);
 }
 
@@ -203,12 +204,12 @@ static void drop(struct registers *regs, unsigned reg)
 
 static void evict(struct emitter *e, unsigned i, unsigned reg)
 {
-    if (has(e->regs.dirty, reg) && is_wanted(e, i, reg)) {
-        if (has(e->regs.narrow, reg))
+    if (has(e->now.regs.dirty, reg) && is_wanted(e, i, reg)) {
+        if (has(e->now.regs.narrow, reg))
             widen(e, reg);
-        x86_op(&e->x, X86_STORE, e->regs.host[reg], guest_slot(reg));
+        x86_op(&e->x, X86_STORE, e->now.regs.host[reg], guest_slot(reg));
     }
-    drop(&e->regs, reg);
+    drop(&e->now.regs, reg);
 }
 
 /* A host register for `reg`, at the cost of one that is read later than it; IN_MEMORY if there is
@@ -216,15 +217,16 @@ static void evict(struct emitter *e, unsigned i, unsigned reg)
 static uint8_t find_host(struct emitter *e, unsigned i, unsigned reg, uint32_t locked)
 {
     uint32_t used = 0;
-    unsigned latest = next_read(e, i + 1, reg), victim = 32;
+    unsigned after = e->uses[i].again || i + 1 == e->block->count ? 0 : i + 1;
+    unsigned latest = next_read(e, after, reg), victim = 32;
     if (latest == NEVER)
         return IN_MEMORY;
     for (unsigned other = 0; other < 32; other++) {
-        if (e->regs.host[other] == IN_MEMORY)
+        if (e->now.regs.host[other] == IN_MEMORY)
             continue;
-        used |= 1u << e->regs.host[other];
+        used |= 1u << e->now.regs.host[other];
         unsigned read = next_read(e, i, other);
-        if (read == NEVER && !(has(e->regs.dirty, other) && is_wanted(e, i, other)))
+        if (read == NEVER && !(has(e->now.regs.dirty, other) && is_wanted(e, i, other)))
             read++; /* nothing needs to be stored */
         if (!has(locked, other) && read > latest) {
             latest = read;
@@ -239,7 +241,7 @@ static uint8_t find_host(struct emitter *e, unsigned i, unsigned reg, uint32_t l
             return hosts[h];
     if (victim == 32)
         return IN_MEMORY;
-    uint8_t host = e->regs.host[victim];
+    uint8_t host = e->now.regs.host[victim];
     evict(e, i, victim);
     return host;
 }
@@ -247,14 +249,14 @@ static uint8_t find_host(struct emitter *e, unsigned i, unsigned reg, uint32_t l
 /* Computes what was to be computed later, before instruction i. */
 static void compute(struct emitter *e, unsigned i, unsigned reg, uint32_t locked)
 {
-    const struct ir *shift = &e->block->code[e->regs.shift[reg]];
+    const struct ir *shift = &e->block->code[e->now.regs.shift[reg]];
     uint8_t host = find_host(e, i, reg, locked | 1u << reg | 1u << shift->rs1);
-    drop(&e->regs, reg);
-    e->regs.host[reg] = host;
+    drop(&e->now.regs, reg);
+    e->now.regs.host[reg] = host;
     if (host != IN_MEMORY) {
-        e->regs.dirty |= 1u << reg;
+        e->now.regs.dirty |= 1u << reg;
         if (word_result(shift) == GIVES_NARROW)
-            e->regs.narrow |= 1u << reg;
+            e->now.regs.narrow |= 1u << reg;
     }
     emitters[shift->op].emit(e, shift, emitters[shift->op].code);
 }
@@ -286,26 +288,33 @@ static void move_hosts(struct emitter *e, struct registers from, const struct re
                 moved = true;
             }
     }
-    for (unsigned reg = 0; reg < 32; reg++)
-        while (moves(&from, to, reg)) {
-            uint8_t source = from.host[reg], target = to->host[reg];
-            unsigned other = staying_in(&from, to, target);
-            x86_op(&e->x, X86_XCHG, target, x86_register(source));
-            from.host[reg] = target;
-            from.host[other] = source;
+    for (unsigned reg = 0; reg < 32; reg++) {
+        if (!moves(&from, to, reg))
+            continue;
+        x86_op(&e->x, X86_LOAD, RAX, x86_register(from.host[reg]));
+        for (unsigned hole = from.host[reg], next; hole != to->host[reg]; hole = next) {
+            unsigned other = 0;
+            while (to->host[other] != hole || from.host[other] == IN_MEMORY)
+                other++;
+            next = from.host[other];
+            x86_op(&e->x, X86_LOAD, hole, x86_register(next));
+            from.host[other] = (uint8_t)hole;
         }
+        x86_op(&e->x, X86_LOAD, to->host[reg], x86_register(RAX));
+        from.host[reg] = to->host[reg];
+    }
 }
 
 void emit_transition(struct emitter *e, struct registers from, const struct registers *to)
 {
-    struct registers saved = e->regs;
-    e->regs = from;
+    struct registers saved = e->now.regs;
+    e->now.regs = from;
     for (unsigned reg = 0; reg < 32; reg++)
         if (has(from.later, reg)) {
             const struct ir *shift = &e->block->code[from.shift[reg]];
             emitters[shift->op].emit(e, shift, emitters[shift->op].code);
         }
-    e->regs = saved;
+    e->now.regs = saved;
     for (unsigned reg = 0; reg < 32; reg++) {
         unsigned host = from.host[reg];
         if (host == IN_MEMORY)
@@ -345,7 +354,7 @@ static bool overwrites_operand(const struct emitter *e, const struct ir *ir, uns
 static void prepare_operands(struct emitter *e, unsigned i, uint32_t locked)
 {
     const struct ir *ir = &e->block->code[i];
-    struct registers *regs = &e->regs;
+    struct registers *regs = &e->now.regs;
     uint32_t reads = e->uses[i].reads;
     for (unsigned reg = 0; reg < 32; reg++) {
         if (has(regs->later, reg) && (has(reads, reg) || overwrites_operand(e, ir, reg)))
@@ -384,7 +393,7 @@ static void prepare_operands(struct emitter *e, unsigned i, uint32_t locked)
 /* What is known of rd behind the instruction. */
 static void note_result(struct emitter *e, const struct ir *ir)
 {
-    struct registers *regs = &e->regs;
+    struct registers *regs = &e->now.regs;
     const struct registers *before = &e->before;
     uint32_t bit = 1u << ir->rd, reads = ir_reads(ir);
     enum word_result result = word_result(ir);
@@ -414,7 +423,7 @@ static bool inherits(const struct emitter *e, unsigned i)
 static void set_aside(struct emitter *e, unsigned i)
 {
     const struct ir *ir = &e->block->code[i];
-    struct registers *regs = &e->regs;
+    struct registers *regs = &e->now.regs;
     for (unsigned reg = 0; reg < 32; reg++)
         if (has(regs->later, reg) && (reg == ir->rs1 || overwrites_operand(e, ir, reg)))
             compute(e, i, reg, 1u << ir->rs1 | 1u << ir->rd);
@@ -424,12 +433,27 @@ static void set_aside(struct emitter *e, unsigned i)
     regs->shift[ir->rd] = (uint8_t)i;
 }
 
+/* What is done as between blocks. */
+static bool is_at_home(const struct emitter *e, unsigned i)
+{
+    const uint32_t flags = ISA_AMO | ISA_CSR | ISA_SYSTEM | ISA_CBO | ISA_JUMP;
+    const struct ir *ir = &e->block->code[i];
+    return ir->op == IR_CALL || (ir->op == IR_EXIT && !e->uses[i].again) ||
+           (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & flags));
+}
+
 bool registers_prepare(struct emitter *e, unsigned i)
 {
     const struct ir *ir = &e->block->code[i];
     const struct register_uses *uses = &e->uses[i];
-    struct registers *regs = &e->regs;
+    struct registers *regs = &e->now.regs;
     uint32_t locked = uses->reads | uses->writes;
+    e->inherited = 0;
+    if (is_at_home(e, i)) {
+        emit_transition(e, *regs, &home);
+        *regs = e->before = home;
+        return true;
+    }
     if (ir->later) {
         set_aside(e, i);
         return false;
@@ -454,49 +478,33 @@ bool registers_prepare(struct emitter *e, unsigned i)
 void registers_finish(struct emitter *e)
 {
     if (e->inherited)
-        drop(&e->regs, e->inherited);
-}
-
-static bool is_exit(const struct ir *ir)
-{
-    return ir->op == IR_EXIT ||
-           (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & ISA_BRANCH));
+        drop(&e->now.regs, e->inherited);
 }
 
 bool registers_find_loop(struct emitter *e)
 {
-    const uint32_t other = ISA_AMO | ISA_CSR | ISA_SYSTEM | ISA_CBO | ISA_JUMP;
     const struct ir_block *block = e->block;
-    unsigned last = block->count;
+    bool loops = false;
     for (unsigned i = 0; i < block->count; i++) {
         const struct ir *ir = &block->code[i];
-        if (ir->op == IR_CALL || (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & other)))
-            break;
-        if (is_exit(ir) && (uint64_t)ir->imm == block->pc)
-            last = i;
-    }
-    if (last == block->count)
-        return false;
-    e->loop_last = last;
-    for (unsigned i = 0; i <= last; i++) {
-        const struct ir *ir = &block->code[i];
-        e->uses[i] = (struct register_uses){ir_reads(ir), ir_writes(ir), is_seen(ir)};
-        if (is_exit(ir) && (uint64_t)ir->imm == block->pc)
+        bool again = ir_is_exit(ir) && (uint64_t)ir->imm == block->pc;
+        e->uses[i] = (struct register_uses){ir_reads(ir), ir_writes(ir), is_seen(ir), again};
+        if (again)
             e->uses[i].reads |= 1u << INSTRET_REG;
+        loops |= again;
     }
-    return true;
+    return loops;
 }
 
-/* The registers of the second round are those that the first one ends with. */
-void registers_begin_round(struct emitter *e, bool first)
+void registers_begin_round(struct emitter *e)
 {
     struct registers *head = &e->head;
-    *head = first ? home : e->regs;
+    *head = e->tail;
     for (unsigned reg = 0; reg < 32; reg++)
         if (has(head->later, reg))
             drop(head, reg);
     head->narrow = head->word = 0;
     emit_transition(e, home, head);
-    e->regs = e->before = *head;
+    e->now.regs = e->before = *head;
     e->inherited = 0;
 }

@@ -109,13 +109,13 @@ static void csr_sstatus(struct emitter *e, const struct ir *ir, unsigned code, u
     emit_save(e, ir->rd, RAX);
     site_close(e, site);
     if (writes && !immediate)
-        e->fp_on = e->fp_dirty = false; /* the site may change FS */
+        e->now.fp_on = e->now.fp_dirty = false; /* the site may change FS */
 }
 
 /* code: what is done, and CSR_IMMEDIATE */
 void emit_csr(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    e->held = 0;
+    e->now.held = 0;
     uint64_t *storage, mask;
     bool changes = (code & CSR_KIND) != CSR_WRITE && ir->rs1 != 0;
     switch (engine_csr_find(e->hart, (unsigned)ir->imm, &storage, &mask)) {
