@@ -56,8 +56,9 @@ extern const struct registers home;
 /* What an instruction does with registers. */
 struct register_uses {
     uint32_t reads, writes;
-    bool seen;  /* others may look at all registers before it is done */
-    bool again; /* goes back to the start */
+    bool seen;    /* others may look at all registers before it is done */
+    bool again;   /* goes back to the start */
+    bool at_home; /* is done as between blocks: it is none of the loop */
 };
 
 enum { SITE_JUMPS = 6, SITES = IR_BLOCK_MAX, LINKS = IR_BLOCK_MAX + 1 };

@@ -125,19 +125,28 @@ void emit_alu_word(struct emitter *e, const struct ir *ir, unsigned code)
     save_word(e, ir->rd, d);
 }
 
+/* sext.w. In a loop it may be known to do nothing, or wait. */
+static void extend_word(struct emitter *e, const struct ir *ir)
+{
+    bool narrow = is_narrow(e, ir->rd), same = ir->rd == ir->rs1 && is_in_host(e, ir->rd);
+    bool word = e->looping && (e->before.word & ~e->before.narrow) >> ir->rs1 & 1;
+    if (same && (narrow || word))
+        return;
+    if (word) {
+        emit_move(e, ir, 0);
+        return;
+    }
+    unsigned d = destination(e, ir->rd);
+    x86_form(&e->x, narrow ? X86_LOAD : X86_MOVSXD, !narrow, false, d, guest(e, ir->rs1));
+    emit_save(e, ir->rd, d);
+}
+
+/* code: enum x86_opcode */
 void emit_alu_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
 {
     unsigned d = destination(e, ir->rd);
-    if (ir->imm == 0) { /* sext.w */
-        if (e->looping && ir->rd == ir->rs1 && is_in_host(e, ir->rd))
-            return; /* is a word already, or has become narrow */
-        if (e->looping && ((e->before.word & ~e->before.narrow) >> ir->rs1 & 1)) {
-            emit_move(e, ir, code);
-            return;
-        }
-        x86_form(&e->x, is_narrow(e, ir->rd) ? X86_LOAD : X86_MOVSXD, !is_narrow(e, ir->rd), false,
-                 d, guest(e, ir->rs1));
-        emit_save(e, ir->rd, d);
+    if (ir->imm == 0) {
+        extend_word(e, ir);
         return;
     }
     if (is_in_host(e, ir->rs1) && ir->rd != ir->rs1) {

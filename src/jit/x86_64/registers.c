@@ -433,15 +433,6 @@ static void set_aside(struct emitter *e, unsigned i)
     regs->shift[ir->rd] = (uint8_t)i;
 }
 
-/* What is done as between blocks. */
-static bool is_at_home(const struct emitter *e, unsigned i)
-{
-    const uint32_t flags = ISA_AMO | ISA_CSR | ISA_SYSTEM | ISA_CBO | ISA_JUMP;
-    const struct ir *ir = &e->block->code[i];
-    return ir->op == IR_CALL || (ir->op == IR_EXIT && !e->uses[i].again) ||
-           (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & flags));
-}
-
 bool registers_prepare(struct emitter *e, unsigned i)
 {
     const struct ir *ir = &e->block->code[i];
@@ -449,7 +440,7 @@ bool registers_prepare(struct emitter *e, unsigned i)
     struct registers *regs = &e->now.regs;
     uint32_t locked = uses->reads | uses->writes;
     e->inherited = 0;
-    if (is_at_home(e, i)) {
+    if (uses->at_home) {
         emit_transition(e, *regs, &home);
         *regs = e->before = home;
         return true;
@@ -481,16 +472,28 @@ void registers_finish(struct emitter *e)
         drop(&e->now.regs, e->inherited);
 }
 
+/* What the interpreter does, or what may be jumped from to anywhere. */
+static bool is_of_block(const struct ir *ir)
+{
+    const uint32_t flags = ISA_AMO | ISA_CSR | ISA_SYSTEM | ISA_CBO | ISA_JUMP;
+    return ir->op == IR_CALL || (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & flags));
+}
+
 bool registers_find_loop(struct emitter *e)
 {
     const struct ir_block *block = e->block;
-    bool loops = false;
-    for (unsigned i = 0; i < block->count; i++) {
+    bool loops = false, left = true; /* nothing behind goes back, in this trace */
+    for (unsigned i = block->count; i-- > 0;) {
         const struct ir *ir = &block->code[i];
         bool again = ir_is_exit(ir) && (uint64_t)ir->imm == block->pc;
-        e->uses[i] = (struct register_uses){ir_reads(ir), ir_writes(ir), is_seen(ir), again};
+        left = !again && (left || ir_ends_trace(ir));
+        struct register_uses *uses = &e->uses[i];
+        *uses = (struct register_uses){ir_reads(ir), ir_writes(ir)};
+        uses->again = again;
+        uses->at_home = left || is_of_block(ir);
+        uses->seen = uses->at_home || is_seen(ir);
         if (again)
-            e->uses[i].reads |= 1u << INSTRET_REG;
+            uses->reads |= 1u << INSTRET_REG;
         loops |= again;
     }
     return loops;
