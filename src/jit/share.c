@@ -5,8 +5,8 @@
  *
  * A load may use what a store found, since what may be stored to may be loaded (a page table entry
  * or PMP entry that is writable only is reserved). A store may use what a load found if the load
- * asked for a page that has been stored to already; it does that if the store is sure to come. A
- * load never translates as a store: that makes the page dirty.
+ * asked for a page that has been stored to already; it does that if the store is sure to come, or
+ * for the stack. A load never translates as a store: that makes the page dirty.
  */
 #include "jit/ir.h"
 
@@ -36,7 +36,7 @@ struct knowledge {
 struct sharing {
     struct ir_block *block;
     struct knowledge now, arms[IR_ARMS]; /* where these begin */
-    uint32_t roots;
+    uint32_t roots, stack;
     struct group groups[IR_SHARES];
     unsigned group_count;
     unsigned branches;
@@ -54,7 +54,8 @@ static struct group *group_find(struct sharing *sharing, uint32_t root, bool sto
     for (unsigned i = 0; i < sharing->group_count; i++) {
         struct group *group = &sharing->groups[i];
         if (!(sharing->now.open >> i & 1) || group->root != root ||
-            (store && !group->stores && group->branches != sharing->branches))
+            (store && !group->stores && group->branches != sharing->branches &&
+             root != sharing->stack))
             continue;
         if (first > group->first)
             first = group->first;
@@ -148,6 +149,7 @@ void ir_share(struct ir_block *block)
     struct sharing sharing = {.block = block, .roots = 1};
     for (unsigned reg = 1; reg < 32; reg++)
         forget(&sharing, reg);
+    sharing.stack = sharing.now.values[2].root;
     for (unsigned i = 0; i < block->count; i++) {
         const struct ir *ir = &block->code[i];
         const struct ir_arm *begins = ir_arm_at(block, i), *taken = ir_arm_of(block, i);
