@@ -219,8 +219,10 @@ void emit_shift_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
 
 static void save_condition(struct emitter *e, unsigned rd, enum x86_condition condition)
 {
-    x86_set(&e->x, condition, RAX);
-    emit_save(e, rd, RAX);
+    unsigned d = destination(e, rd);
+    x86_form(&e->x, 0x0f90 + condition, false, true, 0, x86_register(RAX));
+    x86_form(&e->x, X86_MOVZX_8, false, true, d, x86_register(RAX));
+    emit_save(e, rd, d);
 }
 
 /* code: the condition */
