@@ -266,6 +266,12 @@ struct site *site_open(struct emitter *e, const struct ir *ir)
     return site;
 }
 
+static bool are_moved(const struct emitter *e, const struct site *site)
+{
+    return e->looping &&
+           !(registers_are_home(&site->before) && registers_are_home(&site->after));
+}
+
 void site_unless(struct emitter *e, struct site *site, enum x86_condition failed)
 {
     site->jumps[site->jump_count++] = x86_jump_if(&e->x, failed);
@@ -280,7 +286,7 @@ void site_close(struct emitter *e, struct site *site)
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = site_open(e, ir);
-    if (e->looping) {
+    if (are_moved(e, site)) {
         site->jumps[site->jump_count++] = x86_jump(&e->x);
         site_close(e, site);
     } else {
@@ -365,11 +371,12 @@ static void emit_site(struct emitter *e, const struct site *site, const uint8_t 
     }
     for (unsigned i = 0; i < site->jump_count; i++)
         x86_here(&e->x, site->jumps[i]);
-    if (e->looping)
+    bool moved = are_moved(e, site);
+    if (moved)
         emit_write_back(e, &site->before);
     x86_patch(x86_address(&e->x, RAX), data);
-    x86_call_to(&e->x, e->looping ? e->thunks->one_in_loop : e->thunks->one);
-    if (e->looping)
+    x86_call_to(&e->x, moved ? e->thunks->one_in_loop : e->thunks->one);
+    if (moved)
         emit_read_back(e, &site->after);
     if (site->held)
         x86_op(&e->x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(site->held)));

@@ -205,6 +205,7 @@ void registers_begin_round(struct emitter *e);
 /* Moves what instruction i of the loop needs. False: it is not to be emitted. */
 bool registers_prepare(struct emitter *e, unsigned i);
 void registers_finish(struct emitter *e);
+bool registers_are_home(const struct registers *regs);
 void emit_transition(struct emitter *e, struct registers from, const struct registers *to);
 /* All of them to struct hart, and those that have a host register from there. */
 void emit_write_back(struct emitter *e, const struct registers *from);

@@ -332,6 +332,11 @@ void emit_transition(struct emitter *e, struct registers from, const struct regi
             x86_op(&e->x, X86_LOAD, to->host[reg], guest_slot(reg));
 }
 
+bool registers_are_home(const struct registers *regs)
+{
+    return !memcmp(regs->host, home.host, sizeof(home.host)) && !regs->narrow && !regs->later;
+}
+
 void emit_write_back(struct emitter *e, const struct registers *from)
 {
     emit_transition(e, *from, &nowhere);
