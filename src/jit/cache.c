@@ -6,6 +6,7 @@
  * asked to forget its jumps, which it does outside of translated code; after that no hart can be in
  * the region or get there.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -136,6 +137,7 @@ static struct jit_block *block_translate(struct jit *jit, struct hart *hart, str
     };
     *bucket = page->blocks = block;
     region->at = host_translate(start, &jit->thunks, hart, &jit->ir, page->id);
+    assert(region->at - start <= CODE_ROOM);
     note_translation(jit, block, (size_t)(region->at - start));
     return block;
 }

@@ -212,8 +212,8 @@ static void test_no_rotation(void **state)
     PUT(srliw, .rd = A2, .rs1 = A0, .imm = 24); /* not 32 together */
     PUT(or, .rd = A3, .rs1 = A1, .rs2 = A2);    /* 2 */
     PUT(srliw, .rd = A2, .rs1 = A0, .imm = 25);
-    PUT(addi, .rd = A0, .rs1 = A0, .imm = 1); /* another word */
-    PUT(or, .rd = A3, .rs1 = A1, .rs2 = A2);  /* 5 */
+    PUT(addi, .rd = A0, .rs1 = A0, .imm = 1);  /* another word */
+    PUT(or, .rd = A3, .rs1 = A1, .rs2 = A2);   /* 5 */
     PUT(slliw, .rd = A1, .rs1 = A1, .imm = 7); /* of itself */
     PUT(srliw, .rd = A2, .rs1 = A1, .imm = 25);
     PUT(or, .rd = A3, .rs1 = A1, .rs2 = A2); /* 8 */
@@ -232,13 +232,13 @@ static void test_no_rotation(void **state)
 static void read_arms(void)
 {
     start(0);
-    PUT(ld, .rd = A0, .rs1 = S0);            /* 0 */
-    PUT(addi, .rd = A1, .imm = 7);           /* 1: forgotten where 2 is taken */
-    PUT(beq, .rs1 = A0, .imm = 5 * 4);       /* 2: to 7 */
-    PUT(ld, .rd = A2, .rs1 = S0, .imm = 8);  /* 3 */
-    PUT(bne, .rs1 = A2, .imm = -4 * 4);      /* 4: again */
-    PUT(beq, .rs1 = A2, .imm = 40 * 4);      /* 5: leaves */
-    PUT(jalr, .rs1 = RA);                    /* 6 */
+    PUT(ld, .rd = A0, .rs1 = S0);           /* 0 */
+    PUT(addi, .rd = A1, .imm = 7);          /* 1: forgotten where 2 is taken */
+    PUT(beq, .rs1 = A0, .imm = 5 * 4);      /* 2: to 7 */
+    PUT(ld, .rd = A2, .rs1 = S0, .imm = 8); /* 3 */
+    PUT(bne, .rs1 = A2, .imm = -4 * 4);     /* 4: again */
+    PUT(beq, .rs1 = A2, .imm = 40 * 4);     /* 5: leaves */
+    PUT(jalr, .rs1 = RA);                   /* 6 */
     PUT(addi, .rd = A3, .rs1 = A1, .imm = 1);
     PUT(ld, .rd = A2, .rs1 = S0, .imm = 16);
     PUT(jal, .imm = -9 * 4); /* again */
@@ -386,17 +386,22 @@ static void test_loaded_base(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reading),      cmocka_unit_test(test_end_of_page),
-        cmocka_unit_test(test_length),       cmocka_unit_test(test_pairs),
-        cmocka_unit_test(test_second_pair),  cmocka_unit_test(test_folding),
-        cmocka_unit_test(test_frame),        cmocka_unit_test(test_no_sharing),
+        cmocka_unit_test(test_reading),
+        cmocka_unit_test(test_end_of_page),
+        cmocka_unit_test(test_length),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_second_pair),
+        cmocka_unit_test(test_folding),
+        cmocka_unit_test(test_frame),
+        cmocka_unit_test(test_no_sharing),
         cmocka_unit_test(test_sharing_with_store),
         cmocka_unit_test(test_scale),
         cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_no_rotation),
         cmocka_unit_test(test_arms),
         cmocka_unit_test(test_passes_over_arms),
-        cmocka_unit_test(test_sharing_ends), cmocka_unit_test(test_loaded_base),
+        cmocka_unit_test(test_sharing_ends),
+        cmocka_unit_test(test_loaded_base),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

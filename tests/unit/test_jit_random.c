@@ -246,10 +246,10 @@ static void random_jump(struct guest *guest)
 static void random_mixing(struct guest *guest, unsigned count)
 {
     static const uint16_t ops[] = {
-        INSN_addw,  INSN_addw,  INSN_subw, INSN_addiw, INSN_xor,  INSN_xor,  INSN_and,
-        INSN_or,    INSN_slliw, INSN_srliw, INSN_sraiw, INSN_add,  INSN_addi, INSN_sltu,
-        INSN_mulw,  INSN_xori,  INSN_andi, INSN_sllw,  INSN_srlw, INSN_sub,  INSN_sh2add,
-        INSN_add_uw, INSN_lw,   INSN_sw,   INSN_sd,    INSN_ld,   INSN_lbu,  INSN_beq,
+        INSN_addw,   INSN_addw,  INSN_subw,  INSN_addiw, INSN_xor,  INSN_xor,  INSN_and,
+        INSN_or,     INSN_slliw, INSN_srliw, INSN_sraiw, INSN_add,  INSN_addi, INSN_sltu,
+        INSN_mulw,   INSN_xori,  INSN_andi,  INSN_sllw,  INSN_srlw, INSN_sub,  INSN_sh2add,
+        INSN_add_uw, INSN_lw,    INSN_sw,    INSN_sd,    INSN_ld,   INSN_lbu,  INSN_beq,
     };
     unsigned first = below(8), span = 2 + below(NOWHERE - 10);
     for (unsigned i = 0; i < count; i++) {

@@ -268,8 +268,7 @@ struct site *site_open(struct emitter *e, const struct ir *ir)
 
 static bool are_moved(const struct emitter *e, const struct site *site)
 {
-    return e->looping &&
-           !(registers_are_home(&site->before) && registers_are_home(&site->after));
+    return e->looping && !(registers_are_home(&site->before) && registers_are_home(&site->after));
 }
 
 void site_unless(struct emitter *e, struct site *site, enum x86_condition failed)

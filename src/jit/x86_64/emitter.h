@@ -42,11 +42,11 @@ enum { INSTRET_REG = 0 };
 
 /* Where guest registers are (registers.c). Masks are by guest register. */
 struct registers {
-    uint8_t host[32];   /* IN_MEMORY: in struct hart */
-    uint32_t dirty;     /* in a host register, and not in struct hart as well */
-    uint32_t narrow;    /* the upper half is still to become the lower one's sign */
-    uint32_t word;      /* is a word that its sign extends, or will be */
-    uint32_t later;     /* is nowhere yet: what the instruction `shift` of the block computes */
+    uint8_t host[32]; /* IN_MEMORY: in struct hart */
+    uint32_t dirty;   /* in a host register, and not in struct hart as well */
+    uint32_t narrow;  /* the upper half is still to become the lower one's sign */
+    uint32_t word;    /* is a word that its sign extends, or will be */
+    uint32_t later;   /* is nowhere yet: what the instruction `shift` of the block computes */
     uint8_t shift[32];
 };
 
@@ -67,10 +67,10 @@ struct site {
     const struct ir *ir;
     uint8_t *jumps[SITE_JUMPS]; /* from the fast path */
     unsigned jump_count;
-    uint8_t *back;    /* where the fast path ends; NULL: the call is in line */
-    uint8_t held;     /* what rdx holds there: see struct emitter */
+    uint8_t *back;                  /* where the fast path ends; NULL: the call is in line */
+    uint8_t held;                   /* what rdx holds there: see struct emitter */
     struct registers before, after; /* in a loop: the instruction */
-    uint8_t *address; /* in line: the field of the site's address */
+    uint8_t *address;               /* in line: the field of the site's address */
 };
 
 struct emitter;
@@ -125,22 +125,21 @@ struct emitter {
         uint8_t *jump;
         const struct ir *ir;
         struct registers regs; /* in a loop */
-    } taken[SITES]; /* branches whose exits are behind the block */
+    } taken[SITES];            /* branches whose exits are behind the block */
     unsigned taken_count;
 
-    struct state now;              /* behind the instruction */
-    struct registers before;       /* in front of it */
+    struct state now;        /* behind the instruction */
+    struct registers before; /* in front of it */
     struct {
         struct state state;
         uint8_t *jump;
     } arms[IR_ARMS];
-    unsigned inherited;            /* the register that rd has the place of, from then on; or 0 */
-    bool looping;                  /* the block is a loop, which has registers of its own */
-    uint8_t *loop;                 /* where a round begins, */
-    struct registers head;         /* with the registers like this, */
-    struct registers tail;         /* and where the last one that was translated ended */
+    unsigned inherited;    /* the register that rd has the place of, from then on; or 0 */
+    bool looping;          /* the block is a loop, which has registers of its own */
+    uint8_t *loop;         /* where a round begins, */
+    struct registers head; /* with the registers like this, */
+    struct registers tail; /* and where the last one that was translated ended */
     struct register_uses uses[IR_BLOCK_MAX + 1];
-
 };
 
 typedef void emit_function(struct emitter *e, const struct ir *ir, unsigned code);

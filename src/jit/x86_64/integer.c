@@ -117,7 +117,8 @@ void emit_alu_word(struct emitter *e, const struct ir *ir, unsigned code)
     }
     unsigned d = ir->rd == rs2 && rs1 != rs2 ? RAX : destination(e, ir->rd);
     if (code == X86_ADD && is_in_host(e, rs1) && is_in_host(e, rs2) && ir->rd != rs1) {
-        x86_op32(&e->x, X86_LEA, d, x86_indexed(e->now.regs.host[rs1], e->now.regs.host[rs2], 0, 0));
+        x86_op32(&e->x, X86_LEA, d,
+                 x86_indexed(e->now.regs.host[rs1], e->now.regs.host[rs2], 0, 0));
     } else {
         load_word(e, d, rs1);
         x86_op32(&e->x, code, d, guest(e, rs2));

@@ -44,8 +44,7 @@ static struct alone *alone_open(struct emitter *e, const struct ir *ir, struct s
                                 unsigned base, const struct access_form *form)
 {
     struct alone *alone = &e->alones[e->alone_count++];
-    *alone = (struct alone){
-        .ir = ir, .site = site, .form = form, .base = (uint8_t)base};
+    *alone = (struct alone){.ir = ir, .site = site, .form = form, .base = (uint8_t)base};
     return alone;
 }
 

@@ -43,14 +43,16 @@ static bool has(uint32_t mask, unsigned reg)
     return mask >> reg & 1;
 }
 
-/* --- What instructions do with words ----------------------------------------------------------- */
+/* --- What instructions do with words -----------------------------------------------------------
+ */
 
 enum word_use {
     USES_ALL,     /* of its operands */
     USES_WORDS,   /* the lower halves only */
     USES_WORD_1,  /* the lower half of rs1 */
     USES_WORD_2,  /* the lower half of rs2 */
-    USES_BITWISE, /* the lower half of the result depends on lower halves only, the upper on upper */
+    USES_BITWISE, /* the lower half of the result depends on lower halves only, the upper on upper
+                   */
 };
 
 enum word_result {
@@ -123,7 +125,8 @@ static bool is_extension(const struct ir *ir)
     return ir->op == INSN_addiw && ir->imm == 0;
 }
 
-/* --- Looking ahead ----------------------------------------------------------------------------- */
+/* --- Looking ahead -----------------------------------------------------------------------------
+ */
 
 /* In how many instructions from i on the register is read, around the loop. */
 static unsigned next_read(const struct emitter *e, unsigned i, unsigned reg)
@@ -173,7 +176,8 @@ static bool is_wanted(const struct emitter *e, unsigned i, unsigned reg)
     return true;
 }
 
-/* --- Moving ------------------------------------------------------------------------------------ */
+/* --- Moving ------------------------------------------------------------------------------------
+ */
 
 static void extend(struct emitter *e, unsigned host)
 {
@@ -347,12 +351,14 @@ void emit_read_back(struct emitter *e, const struct registers *to)
     emit_transition(e, nowhere, to);
 }
 
-/* --- Instructions ------------------------------------------------------------------------------ */
+/* --- Instructions ------------------------------------------------------------------------------
+ */
 
 /* Whether somebody still has to compute from what the instruction overwrites. */
 static bool overwrites_operand(const struct emitter *e, const struct ir *ir, unsigned reg)
 {
-    return has(ir_writes(ir), ir->rd) && ir->rd != reg && is_computed_later_from(e, reg, ir->rd) && !(is_extension(ir) && ir->rs1 == ir->rd);
+    return has(ir_writes(ir), ir->rd) && ir->rd != reg && is_computed_later_from(e, reg, ir->rd) &&
+           !(is_extension(ir) && ir->rs1 == ir->rd);
 }
 
 /* Operands into host registers, where that is worth it, and extended, where that is needed. */
