@@ -247,7 +247,8 @@ struct hart {
     struct hart_hooks hooks;
     struct hart_private *private; /* TLBs, decoded code, timers, fence queue: see hart/internal.h */
 
-    /* Of the engine that translates: where in the TLB its loads found their page the last time. */
+    /* Of the engine that translates: where in the TLB its accesses found their page the
+     * last time. */
     uint32_t predicted[HART_PREDICTED];
 };
 

@@ -113,7 +113,7 @@ struct emitter {
     const struct ir_block *block;
     uint64_t page_id;
     uint8_t *start;
-    unsigned predicted; /* the next load's place in hart->predicted */
+    unsigned predicted; /* the next access's place in hart->predicted */
 
     struct site sites[SITES];
     unsigned site_count;

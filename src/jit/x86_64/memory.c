@@ -56,9 +56,9 @@ static void add_offset(struct x86 *x, unsigned base, int32_t offset)
 }
 
 /*
- * A load looks first at the entry that it used the last time: a comparison with no computation in
- * front of it, so that what is loaded does not wait for the address to go through the TLB. It is
- * for aligned addresses, which never cross a page.
+ * An access by itself looks first at the entry that it used the last time: a comparison with no
+ * computation in front of it, so that what is loaded does not wait for the address to go through
+ * the TLB. It is for aligned addresses, which never cross a page.
  */
 static void look_where_predicted(struct emitter *e, const struct ir *ir, struct alone *alone,
                                  enum access access)
@@ -93,33 +93,22 @@ static void emit_access(struct emitter *e, const struct ir *ir, struct site *sit
 {
     struct x86 *x = &e->x;
     int32_t imm = (int32_t)ir->imm, size = (int32_t)isa_access_bytes(ir->op);
-    int32_t first = imm, last = imm + size - 1;
-    bool one = true; /* nothing but what this instruction accesses is looked up */
-    enum access access = form->access;
     struct x86_operand operand = x86_indexed(base_of(e, ir), RDX, 0, imm);
-    struct alone *alone = NULL;
-    if (ir->share) {
-        first = imm + ir->first;
-        one = first == imm && imm + ir->last == last;
-        last = imm + ir->last;
-        access = ir->share_stores ? ACCESS_STORE : ACCESS_LOAD;
-    }
-    if (ir->share || access == ACCESS_LOAD)
-        alone = alone_open(e, ir, site, operand.base, form);
+    struct alone *alone = alone_open(e, ir, site, operand.base, form);
+    bool more = ir->share && (ir->first < 0 || ir->last >= size); /* than what it accesses itself */
+    enum access access = ir->share ? ir->share_stores ? ACCESS_STORE : ACCESS_LOAD : form->access;
     if (ir->share && !ir->share_begins)
         look_where_shared(e, ir, alone);
-    else if (one && form->access == ACCESS_LOAD)
-        look_where_predicted(e, ir, alone, access);
-    else if (alone)
-        alone->jump = look_up(e, operand.base, first, last, -MEMORY_PAGE_SIZE, access);
+    else if (more)
+        alone->jump =
+            look_up(e, operand.base, imm + ir->first, imm + ir->last, -MEMORY_PAGE_SIZE, access);
     else
-        site_jump(site, look_up(e, operand.base, first, last, -MEMORY_PAGE_SIZE, access));
+        look_where_predicted(e, ir, alone, access);
     if (ir->share_begins)
         x86_op(x, X86_STORE, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
     e->now.held = ir->share;
     form->make(e, ir, operand);
-    if (alone)
-        alone->back = x->at;
+    alone->back = x->at;
 }
 
 void emit_alone(struct emitter *e, const struct alone *alone)
