@@ -119,7 +119,8 @@ class Kernel(MonitorTest):
         self.to_user()
         for command in ("translate", "translate zz", "xp", "xp /99999999999xw 0x80000000",
                         "xp /4xw zz", "xp /4xw 0x80000000 0x1", "catch nothing",
-                        "catch exception 99", "catch exception -1", "uncatch", "bind", "bind 0x1000", "bind 0x1000 asid",
+                        "catch exception 99", "catch exception -1", "uncatch", "bind", "bind 0x1000",
+                        "bind 0x1000 asid",
                         "bind zz any", "privilege", "privilege x", "physical",
                         "physical maybe", "mmio", "mmio read", "mmio read 3 0x10000000",
                         "mmio read 1", "mmio write 1 0x10000000",

@@ -370,7 +370,8 @@ class Memory(RemoteTest):
         reply = self.client.ask(b"qSearch:memory:%x;%x;\xf1\xf2\xf3\xf4\xf5\xf6" % (RAM, RAM_SIZE))
         self.assertEqual(reply, f"1,{RAM + 0x200ffd:x}")
         self.error("qSearch:memory:80000000", "qSearch:memory:80000000;10",
-                   "qSearch:memory:zz;10;a", "qSearch:memory:80000000;10;", f"qSearch:memory:{NOWHERE:x};10;a")
+                   "qSearch:memory:zz;10;a", "qSearch:memory:80000000;10;",
+                   f"qSearch:memory:{NOWHERE:x};10;a")
 
     def test_crc(self):
         self.ours_only("qCRC")
@@ -609,7 +610,8 @@ class Running(RemoteTest):
     def test_malformed(self):
         self.ours_only("errors of that kind")
         self.error("vCont", "vCont;", "vCont;q", "vCont;s:9", "vCont;s:zz", "vCont;r",
-                   "vCont;r1000", "vCont;r1000,zz:1", "vCont;C", "vCont;Czz", "vCont;s:1:2", "vCont;s;;c",
+                   "vCont;r1000", "vCont;r1000,zz:1", "vCont;C", "vCont;Czz",
+                   "vCont;s:1:2", "vCont;s;;c",
                    "vCont;S", "czz", "szz", "C", "Czz", "S", "S5;zz")
         self.assertRegex(self.client.ask("?"), r"^T05")
 
@@ -1337,6 +1339,10 @@ class Kernel(RemoteTest):
             self.assertEqual(self.client.resume("vCont;c").number, 5)
             self.assertEqual(self.register(PC), self.symbol("user_work"))
             seen.add(self.client.read_number(0x20000))
+            # QEMU goes on from a breakpoint only without it.
+            self.ok(f"z1,{self.symbol('user_work'):x},2")
+            self.client.resume("vCont;s")
+            self.ok(f"Z1,{self.symbol('user_work'):x},2")
         self.assertEqual(seen, {0, 1}, "both processes come by")
         self.assertEqual(len(self.client.read_memory(self.symbol("user_work"), 4)), 4)
 
