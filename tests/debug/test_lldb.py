@@ -243,7 +243,7 @@ class Harts(LldbTest):
             ("thread select 4", None), ("register read mhartid", r"= 0x0*3"),
             ("thread backtrace all", r"thread #1.*frame #0.*thread #4.*frame #0"),
             ("thread select 3", None), ("breakpoint delete --force", None),
-            ("thread step-out", r"step out.*spin"),
+            ("thread step-inst", r"thread #3.*instruction step into.*take_turn"),
             name="harts", harts=4)
 
     def test_watch_over_harts(self):
