@@ -46,6 +46,7 @@ struct debug_transport {
     /* The client has detached, or the machine was told to end: nothing more will come. May be
      * called from within debug_session_receive; not to destroy the session in it. */
     void (*end)(void *opaque);
+    bool plain; /* runs of one character are sent as they are, not shortened to "0*~" */
 };
 
 /* NULL if another session has the machine. Harts are not stopped before the client asks for

@@ -6,35 +6,57 @@
 
 /* --- Access ------------------------------------------------------------------------------------ */
 
-static size_t physical_read(struct memory *memory, uint64_t gpa, uint8_t *buffer, size_t size)
+/* One access to registers of the width that address and size allow. Returns its width, or 0. */
+static size_t access_registers(struct memory *memory, uint64_t gpa, uint8_t *buffer, size_t size,
+                               bool write)
 {
-    size_t done = 0;
-    while (done < size) {
-        size_t part = MEMORY_PAGE_SIZE - (gpa + done) % MEMORY_PAGE_SIZE;
-        if (part > size - done)
-            part = size - done;
-        if (!memory_dma_read(memory, gpa + done, buffer + done, part))
-            break;
-        done += part;
-    }
-    return done;
+    unsigned width = 8;
+    uint64_t value = 0;
+    while (width > size || gpa % width)
+        width /= 2;
+    memcpy(&value, buffer, width);
+    if (!(write ? memory_write(memory, gpa, width, value)
+                : memory_read(memory, gpa, width, &value)))
+        return 0;
+    memcpy(buffer, &value, width);
+    return width;
 }
 
-/* As a mode that the user has chosen may: with its permissions. */
-static size_t checked_copy(struct debug_session *session, uint64_t address, uint8_t *buffer,
-                           size_t size, bool write)
+/* The address that one is translated to, as the session's mode wants it. */
+static bool translate(struct debug_session *session, uint64_t va, bool write, uint64_t *gpa)
 {
     struct hart *hart = session_hart(session);
+    struct hart_walk walk;
+    *gpa = va;
+    if (session->physical)
+        return true;
+    if (session->privilege >= 0) /* a mode that the user has chosen: with its permissions */
+        return hart_translate(hart, va, write ? ACCESS_STORE : ACCESS_LOAD, session->privilege,
+                              gpa) == TRAP_NONE;
+    bool mapped = hart_debug_walk(hart, va, -1, &walk);
+    *gpa = walk.gpa;
+    return mapped;
+}
+
+/* Page by page; how many bytes there were before the first that cannot be accessed. */
+static size_t copy(struct debug_session *session, uint64_t address, uint8_t *buffer, size_t size,
+                   bool write)
+{
+    struct memory *memory = machine_debug_memory(session->machine);
     size_t done = 0;
     while (done < size) {
-        uint64_t gpa;
-        size_t part = MEMORY_PAGE_SIZE - (address + done) % MEMORY_PAGE_SIZE;
+        uint64_t gpa, va = address + done;
+        size_t part = MEMORY_PAGE_SIZE - va % MEMORY_PAGE_SIZE;
         if (part > size - done)
             part = size - done;
-        if (hart_translate(hart, address + done, write ? ACCESS_STORE : ACCESS_LOAD,
-                           session->privilege, &gpa) != TRAP_NONE ||
-            !(write ? memory_dma_write(hart->memory, gpa, buffer + done, part)
-                    : memory_dma_read(hart->memory, gpa, buffer + done, part)))
+        if (!translate(session, va, write, &gpa))
+            break;
+        if (!(write ? memory_dma_write(memory, gpa, buffer + done, part)
+                    : memory_dma_read(memory, gpa, buffer + done, part)))
+            part = session->registers
+                       ? access_registers(memory, gpa, buffer + done, part, write)
+                       : 0;
+        if (!part)
             break;
         done += part;
     }
@@ -43,25 +65,12 @@ static size_t checked_copy(struct debug_session *session, uint64_t address, uint
 
 size_t session_read(struct debug_session *session, uint64_t address, void *buffer, size_t size)
 {
-    if (session->physical)
-        return physical_read(machine_debug_memory(session->machine), address, buffer, size);
-    if (session->privilege >= 0)
-        return checked_copy(session, address, buffer, size, false);
-    return hart_debug_read(session_hart(session), address, buffer, size, -1);
+    return copy(session, address, buffer, size, false);
 }
 
 size_t session_write(struct debug_session *session, uint64_t address, const void *data, size_t size)
 {
-    size_t done;
-    if (!size)
-        return 0;
-    if (session->physical)
-        done = memory_dma_write(machine_debug_memory(session->machine), address, data, size) ? size
-                                                                                             : 0;
-    else if (session->privilege >= 0)
-        done = checked_copy(session, address, (uint8_t *)data, size, true);
-    else
-        done = hart_debug_write(session_hart(session), address, data, size, -1);
+    size_t done = copy(session, address, (uint8_t *)data, size, true);
     if (done)
         machine_debug_fence_code(session->machine);
     return done;

@@ -213,6 +213,17 @@ static void mmio_write(struct debug_session *session, char **words, unsigned cou
         monitor_print(session, "nothing answers at %#" PRIx64 "\n", gpa);
 }
 
+static void mmio_memory(struct debug_session *session, char **words, unsigned count)
+{
+    static const char *const choices[] = {"off", "on", NULL};
+    int choice = choose(session, words[0], choices);
+    if (choice < 0)
+        return;
+    session->registers = choice;
+    monitor_print(session, "what reads and writes memory %s registers of devices\n",
+                  choice ? "reaches" : "does not reach");
+}
+
 static void save(struct debug_session *session, char **words, unsigned count)
 {
     uint64_t address, left, done = 0;
@@ -272,6 +283,7 @@ const struct monitor_command monitor_control_commands[] = {
     {"physical", "on|off", "addresses are physical", set_physical, 1, 1},
     {"mmio read", "SIZE ADDRESS", "read a device's register", mmio_read, 2, 2},
     {"mmio write", "SIZE ADDRESS VALUE", "write it", mmio_write, 3, 3},
+    {"mmio memory", "on|off", "let x, print and set reach registers of devices", mmio_memory, 1, 1},
     {"save", "FILE ADDRESS SIZE", "write memory to a new file", save, 3, 3, true},
     {"time", "freeze|run", "guest time while all harts stand still", set_time, 1, 1},
     {"log", "CATEGORY,...[:FILE]|off", "trace, as --trace does", set_log, 1, 1, true},

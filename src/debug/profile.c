@@ -97,7 +97,7 @@ static void count(struct hart_profile *hart, const uint64_t *addresses, unsigned
             return;
         }
         if (hart->address_count + depth > hart->address_capacity) {
-            hart->address_capacity = 2 * hart->address_capacity + DEPTH_MAX;
+            hart->address_capacity = 2 * hart->address_capacity + DEPTH_MAX + 1;
             hart->addresses =
                 xrealloc(hart->addresses, hart->address_capacity * sizeof(*hart->addresses));
         }
@@ -118,22 +118,55 @@ static bool read_guest(void *opaque, uint64_t va, void *buffer, size_t size)
     return hart_memory_read(hart, va, buffer, size, (int)hart->privilege);
 }
 
+/* Where a direct call (jal, or auipc and jalr) that ends at `end` goes to; 0: it is none. */
+static uint64_t call_target(struct hart *hart, uint64_t end)
+{
+    enum { RA = 1 };
+    uint32_t bits[2];
+    struct insn upper, jump;
+    if (!read_guest(hart, end - sizeof(bits), bits, sizeof(bits)) ||
+        !isa_decode(bits[1], &hart->extensions, &jump) || jump.length != 4 || jump.rd != RA)
+        return 0;
+    if (jump.op == INSN_jal)
+        return end - 4 + (uint64_t)(int64_t)jump.imm;
+    if (jump.op == INSN_jalr && jump.rs1 == RA && isa_decode(bits[0], &hart->extensions, &upper) &&
+        upper.op == INSN_auipc && upper.rd == RA)
+        return end - 8 + (uint64_t)(int64_t)upper.imm + (uint64_t)(int64_t)jump.imm;
+    return 0;
+}
+
+/*
+ * The time was spent on the way to where the sample is taken. Behind a return, which only there
+ * leaves pc in ra, that was the function which returned: without this, one that has no loop would
+ * never be seen.
+ */
+static uint64_t returned_from(struct hart *hart)
+{
+    return hart->pc == hart->x[1] ? call_target(hart, hart->pc) : 0;
+}
+
 static void sample(void *opaque, struct hart *hart)
 {
     struct profile *profile = opaque;
     struct hart_profile *self = &profile->harts[hart->id];
     struct unwind_registers registers = {.pc = hart->pc};
     struct unwind_frame frames[DEPTH_MAX];
-    uint64_t addresses[DEPTH_MAX];
+    uint64_t addresses[DEPTH_MAX + 1];
+    unsigned depth = 0;
     if (hart->waiting) {
         self->waiting++;
         return;
     }
     memcpy(registers.x, hart->x, sizeof(registers.x));
-    unsigned depth =
-        (unsigned)unwind_backtrace(self->unwinder, &registers, read_guest, hart, frames, DEPTH_MAX);
-    for (unsigned i = 0; i < depth; i++)
-        addresses[i] = (frames[i].pc & ~UINT64_C(1)) | frames[i].after_call;
+    size_t frame_count =
+        unwind_backtrace(self->unwinder, &registers, read_guest, hart, frames, DEPTH_MAX);
+    uint64_t leaf = returned_from(hart);
+    if (leaf) {
+        addresses[depth++] = leaf & ~UINT64_C(1);
+        frames[0].after_call = true;
+    }
+    for (size_t i = 0; i < frame_count; i++)
+        addresses[depth++] = (frames[i].pc & ~UINT64_C(1)) | frames[i].after_call;
     count(self, addresses, depth, hart->privilege);
 }
 

@@ -40,16 +40,6 @@ static void take(struct report *report, struct hart *hart, struct backtrace *bac
         unwind_backtrace(report->unwinder, &registers, read_guest, hart, backtrace->frames, DEPTH);
 }
 
-/* "(file.c:12)", with a space before it, or nothing. */
-static const char *describe_place(const struct symbols_place *place, char *text, size_t size)
-{
-    const char *slash = place->file ? strrchr(place->file, '/') : NULL;
-    text[0] = '\0';
-    if (place->file)
-        snprintf(text, size, " (%s:%u)", slash ? slash + 1 : place->file, place->line);
-    return text;
-}
-
 /* A frame, and before it what is inlined there. */
 static void print_frame(struct report *report, const struct unwind_frame *frame, unsigned *number)
 {
@@ -60,11 +50,11 @@ static void print_frame(struct report *report, const struct unwind_frame *frame,
     for (unsigned i = 0; i + 1 < count; i++)
         log_info("  #%-2u %016llx %s%s, inlined in", (*number)++, (unsigned long long)frame->pc,
                  places[i].function ? places[i].function : "?",
-                 describe_place(&places[i], where, sizeof(where)));
+                 symbols_format_place(&places[i], where, sizeof(where)));
     struct symbol symbol;
     where[0] = '\0';
     if (count)
-        describe_place(&places[count - 1], where, sizeof(where));
+        symbols_format_place(&places[count - 1], where, sizeof(where));
     if (symbols_find(report->symbols, at, &symbol))
         snprintf(text, sizeof(text), "%s+0x%llx", symbol.name,
                  (unsigned long long)(frame->pc - symbol.address));

@@ -12,7 +12,7 @@
 void session_send(struct debug_session *session, char start, const void *data, size_t size)
 {
     session->output.size = 0;
-    packet_encode(&session->output, start, data, size, true);
+    packet_encode(&session->output, start, data, size, !session->transport.plain);
     if (start == '$') {
         session->last.size = 0;
         buffer_bytes(&session->last, session->output.data, session->output.size);

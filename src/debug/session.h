@@ -56,7 +56,8 @@ struct debug_session {
     unsigned list_at;                    /* of qsThreadInfo */
     unsigned step_mask;                  /* of Qqemu.sstep: STEP_... */
 
-    bool physical; /* memory packets are about physical addresses */
+    bool physical;  /* memory packets are about physical addresses */
+    bool registers; /* they reach registers of devices too */
     int privilege; /* of virtual ones; -1: as the hart is */
 
     struct points *points;

@@ -22,7 +22,7 @@ struct symbols *symbols_create(void)
 
 static void release_file(struct symbol_file *file)
 {
-    symbols_release_elf(file);
+    symbols_release_elf(file->elf);
     free(file->text);
     close(file->fd);
 }
@@ -216,10 +216,22 @@ unsigned symbols_line(struct symbols *symbols, uint64_t address,
 {
     unsigned count = 0;
     pthread_mutex_lock(&symbols->lock);
-    for (size_t i = 0; i < symbols->file_count && !count; i++)
-        count = symbols_file_line(&symbols->files[i], address, places);
+    for (size_t i = 0; i < symbols->file_count && !count; i++) {
+        const struct symbol_file *file = &symbols->files[i];
+        if (file->elf)
+            count = symbols_elf_line(file->elf, address - file->offset, places);
+    }
     pthread_mutex_unlock(&symbols->lock);
     return count;
+}
+
+const char *symbols_format_place(const struct symbols_place *place, char *text, size_t size)
+{
+    const char *slash = place->file ? strrchr(place->file, '/') : NULL;
+    text[0] = '\0';
+    if (place->file)
+        snprintf(text, size, " (%s:%u)", slash ? slash + 1 : place->file, place->line);
+    return text;
 }
 
 const char *symbols_format(struct symbols *symbols, uint64_t address, bool after_call, char *text,
@@ -230,14 +242,12 @@ const char *symbols_format(struct symbols *symbols, uint64_t address, bool after
     uint64_t at = address - after_call;
     if (symbols_find(symbols, at, &symbol))
         snprintf(text, size, "%s+0x%llx", symbol.name,
-                 (unsigned long long)(symbol.offset + after_call));
+                 (unsigned long long)(address - symbol.address));
     else
         snprintf(text, size, "0x%llx", (unsigned long long)address);
-    if (symbols_line(symbols, at, places) && places[0].file) {
-        const char *slash = strrchr(places[0].file, '/');
+    if (symbols_line(symbols, at, places)) {
         size_t length = strlen(text);
-        snprintf(text + length, size - length, " (%s:%u)", slash ? slash + 1 : places[0].file,
-                 places[0].line);
+        symbols_format_place(&places[0], text + length, size - length);
     }
     return text;
 }

@@ -43,7 +43,7 @@ struct symbol {
  */
 bool symbols_find(struct symbols *symbols, uint64_t address, struct symbol *symbol);
 
-/* The address of a name; a global symbol before local ones, a file added earlier before others. */
+/* The address of a name: of a global symbol before local ones, of the lowest among equals. */
 bool symbols_address(struct symbols *symbols, const char *name, uint64_t *address);
 
 #define SYMBOLS_INLINED_MAX 8
@@ -65,10 +65,15 @@ struct symbols_place {
 unsigned symbols_line(struct symbols *symbols, uint64_t address,
                       struct symbols_place places[SYMBOLS_INLINED_MAX]);
 
+/* Both write at most `size` bytes, of which there is at least one, and return `text`. */
+
+/* " (file.c:34)", without directories, or nothing. */
+const char *symbols_format_place(const struct symbols_place *place, char *text, size_t size);
+
 /*
- * Writes "name+0x12 (file.c:34)", with what is known of it, or the bare address: "0x80001234".
+ * "name+0x12 (file.c:34)", with what is known of it, or the bare address: "0x80001234".
  * after_call: it is an address that a call returns to, so the symbol and line are those of the
- * call. Returns `text`.
+ * call.
  */
 const char *symbols_format(struct symbols *symbols, uint64_t address, bool after_call, char *text,
                            size_t size);

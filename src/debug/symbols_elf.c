@@ -3,9 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "debug/symbols_internal.h"
-
-#ifdef HAVE_LIBDW
+#include "debug/symbols_elf.h"
 
 static bool check_header(Elf *elf, const char *name, struct error *err)
 {
@@ -70,7 +68,7 @@ static void read_symbol(struct symbols *symbols, const struct symbol_file *file,
     if (entry.rank != RANK_NUMBER) {
         entry.address += file->offset;
         Elf_Scn *scn =
-            symbol->st_shndx < SHN_LORESERVE ? elf_getscn(file->elf, symbol->st_shndx) : NULL;
+            symbol->st_shndx < SHN_LORESERVE ? elf_getscn(file->elf->file, symbol->st_shndx) : NULL;
         if (scn && gelf_getshdr(scn, &section))
             entry.limit = saturating_add(section.sh_addr + file->offset, section.sh_size);
     }
@@ -87,7 +85,7 @@ static void read_table(struct symbols *symbols, const struct symbol_file *file, 
         GElf_Sym symbol;
         if (gelf_getsym(data, (int)i, &symbol))
             read_symbol(symbols, file, &symbol,
-                        elf_strptr(file->elf, header->sh_link, symbol.st_name));
+                        elf_strptr(file->elf->file, header->sh_link, symbol.st_name));
     }
 }
 
@@ -98,7 +96,7 @@ static void read_tables(struct symbols *symbols, const struct symbol_file *file)
     size_t before = symbols->count;
     for (size_t i = 0; i < 2 && symbols->count == before; i++) {
         GElf_Shdr header;
-        for (Elf_Scn *section = NULL; (section = elf_nextscn(file->elf, section));)
+        for (Elf_Scn *section = NULL; (section = elf_nextscn(file->elf->file, section));)
             if (gelf_getshdr(section, &header) && header.sh_type == types[i])
                 read_table(symbols, file, section, &header);
     }
@@ -109,17 +107,18 @@ bool symbols_read_elf(struct symbols *symbols, struct symbol_file *file, const c
 {
     size_t before = symbols->count;
     elf_version(EV_CURRENT);
-    file->elf = elf_begin(file->fd, ELF_C_READ_MMAP, NULL);
-    if (!file->elf)
+    struct elf *elf = file->elf = xcalloc(1, sizeof(*elf));
+    elf->file = elf_begin(file->fd, ELF_C_READ_MMAP, NULL);
+    if (!elf->file)
         return error_set(err, "'%s' is a damaged ELF file: %s", name, elf_errmsg(-1));
-    if (!check_header(file->elf, name, err))
+    if (!check_header(elf->file, name, err))
         return false;
     read_tables(symbols, file);
-    file->dwarf = dwarf_begin_elf(file->elf, DWARF_C_READ, NULL);
-    file->eh_frame = dwarf_getcfi_elf(file->elf);
-    if (file->dwarf)
-        file->dwarf_frame = dwarf_getcfi(file->dwarf);
-    if (symbols->count == before && !file->dwarf)
+    elf->dwarf = dwarf_begin_elf(elf->file, DWARF_C_READ, NULL);
+    elf->eh_frame = dwarf_getcfi_elf(elf->file);
+    if (elf->dwarf)
+        elf->dwarf_frame = dwarf_getcfi(elf->dwarf);
+    if (symbols->count == before && !elf->dwarf)
         return error_set(err,
                          "'%s' has neither symbols nor DWARF: give it as it was before it was "
                          "stripped",
@@ -127,30 +126,16 @@ bool symbols_read_elf(struct symbols *symbols, struct symbol_file *file, const c
     return true;
 }
 
-void symbols_release_elf(struct symbol_file *file)
+void symbols_release_elf(struct elf *elf)
 {
-    free(file->ranges);
-    if (file->eh_frame)
-        dwarf_cfi_end(file->eh_frame);
-    if (file->dwarf)
-        dwarf_end(file->dwarf);
-    if (file->elf)
-        elf_end(file->elf);
+    if (!elf)
+        return;
+    free(elf->ranges);
+    if (elf->eh_frame)
+        dwarf_cfi_end(elf->eh_frame);
+    if (elf->dwarf)
+        dwarf_end(elf->dwarf);
+    if (elf->file)
+        elf_end(elf->file);
+    free(elf);
 }
-
-#else
-
-bool symbols_read_elf(struct symbols *symbols, struct symbol_file *file, const char *name,
-                      struct error *err)
-{
-    return error_set(err,
-                     "'%s' is an ELF file, and this build cannot read those: install libdw-dev "
-                     "and libelf-dev (elfutils), and build again",
-                     name);
-}
-
-void symbols_release_elf(struct symbol_file *file)
-{
-}
-
-#endif

@@ -1,13 +1,9 @@
-/* Private to symbols_*.c and unwind_*.c: the files behind a struct symbols. */
+/* Private to symbols*.c and unwind_cfi.c: the files behind a struct symbols. */
 #pragma once
 
 #include <pthread.h>
 
 #include "debug/symbols.h"
-
-#ifdef HAVE_LIBDW
-#    include <elfutils/libdw.h>
-#endif
 
 /* What a person would rather name, in rising order. */
 enum symbol_rank {
@@ -28,24 +24,11 @@ struct symbol_entry {
     bool function;
 };
 
-/* The code of a compilation unit; the same unit may have several. */
-struct unit_range {
-    uint64_t low, high; /* in the file */
-    uint64_t unit;      /* offset of the unit's DIE */
-};
-
 struct symbol_file {
     uint64_t offset;
     int fd;
-    char *text; /* the names of a table; NULL: ELF */
-#ifdef HAVE_LIBDW
-    Elf *elf;
-    Dwarf *dwarf;                      /* NULL: it has none */
-    Dwarf_CFI *eh_frame, *dwarf_frame; /* NULL: it has none; the latter belongs to dwarf */
-    struct unit_range *ranges;         /* sorted; made when first needed */
-    size_t range_count;
-    bool ranges_made;
-#endif
+    char *text;      /* a table, which names point into; NULL: it is none */
+    struct elf *elf; /* symbols_elf.h; NULL: it is none */
 };
 
 struct symbols {
@@ -70,12 +53,12 @@ bool symbols_read_elf(struct symbols *symbols, struct symbol_file *file, const c
 bool symbols_read_text(struct symbols *symbols, struct symbol_file *file, const char *name,
                        struct error *err);
 
-/* Releases what symbols_read_elf made. */
-void symbols_release_elf(struct symbol_file *file);
+/* Accepts NULL. */
+void symbols_release_elf(struct elf *elf);
 
 /* Whether a symbol is only of interest to linkers and disassemblers: $x, .L12. */
 bool symbols_is_mapping(const char *name);
 
-/* symbols_line in one file; with the lock held. */
-unsigned symbols_file_line(struct symbol_file *file, uint64_t address,
-                           struct symbols_place places[SYMBOLS_INLINED_MAX]);
+/* symbols_line in one ELF file, with an address of that file and the lock held. */
+unsigned symbols_elf_line(struct elf *elf, uint64_t address,
+                          struct symbols_place places[SYMBOLS_INLINED_MAX]);

@@ -1,17 +1,15 @@
 /* Source lines and inlined functions, from DWARF. The lock of struct symbols is held. */
-#include "debug/symbols_internal.h"
+#include "debug/symbols_elf.h"
 
-#ifdef HAVE_LIBDW
+#include <dwarf.h>
+#include <stdlib.h>
+#include <string.h>
 
-#    include <dwarf.h>
-#    include <stdlib.h>
-#    include <string.h>
-
-#    include "base/alloc.h"
+#include "base/alloc.h"
 
 /* What a damaged file may make us look at, in entries and in levels. */
-#    define WORK_MAX  4000000
-#    define DEPTH_MAX 64
+#define WORK_MAX  4000000
+#define DEPTH_MAX 64
 
 /* --- Compilation units by address --- */
 
@@ -23,7 +21,7 @@ static int by_low(const void *left, const void *right)
     return a->high < b->high ? -1 : a->high > b->high;
 }
 
-static void add_unit(struct symbol_file *file, Dwarf_Die *unit, size_t *capacity, unsigned *work)
+static void add_unit(struct elf *elf, Dwarf_Die *unit, size_t *capacity, unsigned *work)
 {
     Dwarf_Addr base, low, high;
     for (ptrdiff_t next = 0; *work; --*work) {
@@ -32,50 +30,50 @@ static void add_unit(struct symbol_file *file, Dwarf_Die *unit, size_t *capacity
             break;
         if (low >= high)
             continue;
-        if (file->range_count == *capacity) {
+        if (elf->range_count == *capacity) {
             *capacity = *capacity ? 2 * *capacity : 64;
-            file->ranges = xrealloc(file->ranges, *capacity * sizeof(*file->ranges));
+            elf->ranges = xrealloc(elf->ranges, *capacity * sizeof(*elf->ranges));
         }
-        file->ranges[file->range_count++] =
+        elf->ranges[elf->range_count++] =
             (struct unit_range){.low = low, .high = high, .unit = dwarf_dieoffset(unit)};
     }
 }
 
 /* .debug_aranges would have them, but compilers leave it out. */
-static void make_ranges(struct symbol_file *file)
+static void make_ranges(struct elf *elf)
 {
     size_t capacity = 0;
     unsigned work = WORK_MAX;
     Dwarf_CU *unit = NULL;
     Dwarf_Die die;
     uint8_t type;
-    file->ranges_made = true;
-    while (work && !dwarf_get_units(file->dwarf, unit, &unit, NULL, &type, &die, NULL)) {
+    elf->ranges_made = true;
+    while (work && !dwarf_get_units(elf->dwarf, unit, &unit, NULL, &type, &die, NULL)) {
         work--;
         if (type == DW_UT_compile || type == DW_UT_skeleton)
-            add_unit(file, &die, &capacity, &work);
+            add_unit(elf, &die, &capacity, &work);
     }
-    if (file->range_count)
-        qsort(file->ranges, file->range_count, sizeof(*file->ranges), by_low);
+    if (elf->range_count)
+        qsort(elf->ranges, elf->range_count, sizeof(*elf->ranges), by_low);
 }
 
-static bool find_unit(struct symbol_file *file, uint64_t address, Dwarf_Die *unit)
+static bool find_unit(struct elf *elf, uint64_t address, Dwarf_Die *unit)
 {
     enum { OVERLAPPING_MAX = 16 };
     size_t low = 0, high;
-    if (!file->ranges_made)
-        make_ranges(file);
-    for (high = file->range_count; low < high;) {
+    if (!elf->ranges_made)
+        make_ranges(elf);
+    for (high = elf->range_count; low < high;) {
         size_t middle = low + (high - low) / 2;
-        if (file->ranges[middle].low <= address)
+        if (elf->ranges[middle].low <= address)
             low = middle + 1;
         else
             high = middle;
     }
     for (unsigned i = 0; i < OVERLAPPING_MAX && low > 0; i++) {
-        const struct unit_range *range = &file->ranges[--low];
+        const struct unit_range *range = &elf->ranges[--low];
         if (address < range->high)
-            return dwarf_offdie(file->dwarf, range->unit, unit);
+            return dwarf_offdie(elf->dwarf, range->unit, unit);
     }
     return false;
 }
@@ -118,8 +116,9 @@ static bool find_scopes(struct scopes *scopes, Dwarf_Die *parent, uint64_t addre
         return false;
     do {
         enum scope_kind kind = scope_kind(&child);
-        if (!scopes->work || !--scopes->work)
+        if (scopes->work == 0)
             return false;
+        scopes->work--;
         if (kind == SCOPE_NONE || (kind != SCOPE_NAMES && dwarf_haspc(&child, address) <= 0))
             continue;
         if (kind == SCOPE_FUNCTION || kind == SCOPE_INLINED)
@@ -163,16 +162,15 @@ static void read_line(Dwarf_Die *unit, uint64_t address, struct symbols_place *p
         place->column = (unsigned)number;
 }
 
-unsigned symbols_file_line(struct symbol_file *file, uint64_t address,
-                           struct symbols_place places[SYMBOLS_INLINED_MAX])
+unsigned symbols_elf_line(struct elf *elf, uint64_t address,
+                          struct symbols_place places[SYMBOLS_INLINED_MAX])
 {
     struct scopes scopes = {.work = WORK_MAX};
     Dwarf_Die unit;
     Dwarf_Files *files = NULL;
     size_t file_count = 0;
     unsigned count = 1;
-    address -= file->offset;
-    if (!file->dwarf || !find_unit(file, address, &unit))
+    if (!elf->dwarf || !find_unit(elf, address, &unit))
         return 0;
     places[0] = (struct symbols_place){0};
     read_line(&unit, address, &places[0]);
@@ -189,13 +187,3 @@ unsigned symbols_file_line(struct symbol_file *file, uint64_t address,
     }
     return places[0].file || places[0].function ? count : 0;
 }
-
-#else
-
-unsigned symbols_file_line(struct symbol_file *file, uint64_t address,
-                           struct symbols_place places[SYMBOLS_INLINED_MAX])
-{
-    return 0;
-}
-
-#endif

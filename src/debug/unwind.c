@@ -145,14 +145,10 @@ static bool is_upward(const struct step *step, uint64_t sp)
     return !(*step->known & KNOWN(SP)) || sp > old || (sp == old && step->innermost);
 }
 
-static bool step_by_cfi(const struct step *step)
+static bool step_by_rules(const struct step *step, const struct rules *rules)
 {
-    uint64_t pc = step->registers->pc - !step->innermost;
-    const struct rules *rules;
     struct unwind_registers caller;
     uint32_t known = 0;
-    if (!step->unwinder->symbols || !(rules = find_rules(step->unwinder, pc)))
-        return false;
     struct cfi_context context = {
         .rules = rules,
         .registers = step->registers,
@@ -281,16 +277,13 @@ enum unwind_method unwind_step(struct unwinder *unwinder, struct unwind_register
     struct step step = {unwinder, registers, known, innermost, read, opaque};
     if (is_exception(&step))
         return step_by_exception(&step) ? UNWIND_EXCEPTION : UNWIND_START;
-    if (step_by_cfi(&step))
-        return UNWIND_CFI;
+    const struct rules *rules =
+        unwinder->symbols ? find_rules(unwinder, registers->pc - !innermost) : NULL;
+    if (rules && rules->return_address.kind == RULE_UNDEFINED)
+        return UNWIND_START; /* nobody called it */
+    if (rules && step_by_rules(&step, rules))
+        return rules->signal ? UNWIND_EXCEPTION : UNWIND_CFI;
     return step_by_frame(&step);
-}
-
-/* Whether the caller of a frame with this pc was interrupted, where CFI tells. */
-static bool is_signal_frame(struct unwinder *unwinder, uint64_t pc)
-{
-    const struct rules *rules = unwinder->symbols ? find_rules(unwinder, pc) : NULL;
-    return rules && rules->signal;
 }
 
 size_t unwind_backtrace(struct unwinder *unwinder, const struct unwind_registers *start,
@@ -304,13 +297,10 @@ size_t unwind_backtrace(struct unwinder *unwinder, const struct unwind_registers
     while (count < max && count < UNWIND_FRAMES_MAX) {
         bool innermost = !frame.after_call;
         frames[count++] = frame;
-        uint64_t pc = registers.pc - !innermost;
         enum unwind_method method =
             unwind_step(unwinder, &registers, &known, innermost, read, opaque);
         if (method == UNWIND_START)
             break;
-        if (method == UNWIND_CFI && is_signal_frame(unwinder, pc))
-            method = UNWIND_EXCEPTION;
         frame = (struct unwind_frame){
             .pc = registers.pc,
             .sp = known & KNOWN(SP) ? registers.x[SP] : 0,

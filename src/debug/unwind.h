@@ -32,7 +32,7 @@ enum unwind_method {
     UNWIND_CFI,           /* by call frame information of the frame before (inside) it */
     UNWIND_FRAME_POINTER, /* by s0 */
     UNWIND_RA,            /* by ra */
-    UNWIND_EXCEPTION,     /* it was interrupted */
+    UNWIND_EXCEPTION,     /* it was interrupted: by a frame of signals in CFI, or by pt_regs */
 };
 
 struct unwind_frame {
@@ -61,8 +61,8 @@ size_t unwind_backtrace(struct unwinder *unwinder, const struct unwind_registers
  * The registers as they are in the caller of a frame, for debuggers: *registers go in as those of
  * the frame and come out as those of its caller, with a bit set in *known for each x register whose
  * value is the caller's (*known goes in likewise, UINT32_MAX for the innermost frame). innermost:
- * pc is what runs, not where a call returns to. Returns how the caller was found; UNWIND_START:
- * it was not, and nothing was changed.
+ * pc is what runs, as in the first frame and after UNWIND_EXCEPTION, not where a call returns to.
+ * Returns how the caller was found; UNWIND_START: it was not, and nothing was changed.
  */
 enum unwind_method unwind_step(struct unwinder *unwinder, struct unwind_registers *registers,
                                uint32_t *known, bool innermost, unwind_read *read, void *opaque);

@@ -1,12 +1,10 @@
 /* Call frame information: rules from libdw, and the expressions that rules may be. */
-#include "debug/symbols_internal.h"
+#include "debug/symbols_elf.h"
 #include "debug/unwind_internal.h"
 
-#ifdef HAVE_LIBDW
-
-#    include <dwarf.h>
-#    include <stdlib.h>
-#    include <string.h>
+#include <dwarf.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* --- Rules --- */
 
@@ -112,9 +110,10 @@ bool cfi_find(struct symbols *symbols, uint64_t pc, struct rules *rules)
     pthread_mutex_lock(&symbols->lock);
     for (size_t i = 0; i < symbols->file_count && !rules->found; i++) {
         const struct symbol_file *file = &symbols->files[i];
+        uint64_t address = pc - file->offset;
         rules->offset = file->offset;
-        rules->found = find_in(file->dwarf_frame, pc - file->offset, rules) ||
-                       find_in(file->eh_frame, pc - file->offset, rules);
+        rules->found = file->elf && (find_in(file->elf->dwarf_frame, address, rules) ||
+                                     find_in(file->elf->eh_frame, address, rules));
     }
     pthread_mutex_unlock(&symbols->lock);
     return rules->found;
@@ -122,8 +121,8 @@ bool cfi_find(struct symbols *symbols, uint64_t pc, struct rules *rules)
 
 /* --- Expressions (DWARF 5, section 2.5) --- */
 
-#    define STACK_MAX 32
-#    define STEPS_MAX 1000
+#define STACK_MAX 32
+#define STEPS_MAX 1000
 
 struct stack {
     uint64_t values[STACK_MAX];
@@ -138,72 +137,50 @@ static bool push(struct stack *stack, uint64_t value)
     return true;
 }
 
+#define BINARY_OPERATIONS(X)                                                                       \
+    X(plus, a + b)                                                                                 \
+    X(minus, a - b)                                                                                \
+    X(mul, a *b)                                                                                   \
+    X(and, a &b)                                                                                   \
+    X(or, a | b)                                                                                   \
+    X(xor, a ^ b)                                                                                  \
+    X(shl, b < 64 ? a << b : 0)                                                                    \
+    X(shr, b < 64 ? a >> b : 0)                                                                    \
+    X(shra, (uint64_t)((int64_t)a >> (b < 64 ? b : 63)))                                           \
+    X(eq, a == b)                                                                                  \
+    X(ne, a != b)                                                                                  \
+    X(lt, (int64_t)a < (int64_t)b)                                                                 \
+    X(le, (int64_t)a <= (int64_t)b)                                                                \
+    X(gt, (int64_t)a > (int64_t)b)                                                                 \
+    X(ge, (int64_t)a >= (int64_t)b)
+
+#define DEFINE(name, value)                                                                        \
+    static uint64_t compute_##name(uint64_t a, uint64_t b)                                         \
+    {                                                                                              \
+        return value;                                                                              \
+    }
+BINARY_OPERATIONS(DEFINE)
+
 /* Replaces the two values on top by what an operation makes of them. False: it is none. */
 static bool binary(struct stack *stack, unsigned atom)
 {
-    if (stack->depth < 2)
+#define ROW(name, value) [DW_OP_##name] = compute_##name,
+    static uint64_t (*const compute[256])(uint64_t a, uint64_t b) = {BINARY_OPERATIONS(ROW)};
+    if (stack->depth < 2 || atom > 255 || !compute[atom])
         return false;
-    uint64_t b = stack->values[stack->depth - 1], a = stack->values[stack->depth - 2], result;
-    switch (atom) {
-    case DW_OP_plus:
-        result = a + b;
-        break;
-    case DW_OP_minus:
-        result = a - b;
-        break;
-    case DW_OP_mul:
-        result = a * b;
-        break;
-    case DW_OP_and:
-        result = a & b;
-        break;
-    case DW_OP_or:
-        result = a | b;
-        break;
-    case DW_OP_xor:
-        result = a ^ b;
-        break;
-    case DW_OP_shl:
-        result = b < 64 ? a << b : 0;
-        break;
-    case DW_OP_shr:
-        result = b < 64 ? a >> b : 0;
-        break;
-    case DW_OP_shra:
-        result = (uint64_t)((int64_t)a >> (b < 64 ? b : 63));
-        break;
-    case DW_OP_eq:
-        result = a == b;
-        break;
-    case DW_OP_ne:
-        result = a != b;
-        break;
-    case DW_OP_lt:
-        result = (int64_t)a < (int64_t)b;
-        break;
-    case DW_OP_le:
-        result = (int64_t)a <= (int64_t)b;
-        break;
-    case DW_OP_gt:
-        result = (int64_t)a > (int64_t)b;
-        break;
-    case DW_OP_ge:
-        result = (int64_t)a >= (int64_t)b;
-        break;
-    default:
-        return false;
-    }
     stack->depth--;
-    stack->values[stack->depth - 1] = result;
+    uint64_t *top = &stack->values[stack->depth - 1];
+    *top = compute[atom](top[0], top[1]);
     return true;
 }
 
 /* Those that change one value, or the order. */
 static bool unary(struct stack *stack, unsigned atom)
 {
-    uint64_t *top = &stack->values[stack->depth - 1], other;
+    uint64_t *top, other;
     if (stack->depth < 1)
         return false;
+    top = &stack->values[stack->depth - 1];
     switch (atom) {
     case DW_OP_neg:
         *top = 0 - *top;
@@ -318,18 +295,3 @@ bool cfi_evaluate(const struct cfi_context *context, const struct rule *rule, ui
     return rule->kind != RULE_EXPRESSION ||
            context->read(context->opaque, *value, value, sizeof(*value));
 }
-
-#else
-
-bool cfi_find(struct symbols *symbols, uint64_t pc, struct rules *rules)
-{
-    *rules = (struct rules){.pc = pc};
-    return false;
-}
-
-bool cfi_evaluate(const struct cfi_context *context, const struct rule *rule, uint64_t *value)
-{
-    return false;
-}
-
-#endif

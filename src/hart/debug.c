@@ -261,9 +261,9 @@ void hart_debug_tlb(const struct hart *hart,
     }
 }
 
-static size_t copy(struct hart *hart, uint64_t va, uint8_t *buffer, size_t size, int privilege,
-                   bool write)
+size_t hart_debug_read(struct hart *hart, uint64_t va, void *buffer, size_t size, int privilege)
 {
+    uint8_t *bytes = buffer;
     size_t done = 0;
     while (done < size) {
         struct hart_walk walk;
@@ -271,22 +271,10 @@ static size_t copy(struct hart *hart, uint64_t va, uint8_t *buffer, size_t size,
         if (part > size - done)
             part = size - done;
         if (!hart_debug_walk(hart, va, privilege, &walk) ||
-            !(write ? memory_dma_write(hart->memory, walk.gpa, buffer + done, part)
-                    : memory_dma_read(hart->memory, walk.gpa, buffer + done, part)))
+            !memory_dma_read(hart->memory, walk.gpa, bytes + done, part))
             break;
         va += part;
         done += part;
     }
     return done;
-}
-
-size_t hart_debug_read(struct hart *hart, uint64_t va, void *buffer, size_t size, int privilege)
-{
-    return copy(hart, va, buffer, size, privilege, false);
-}
-
-size_t hart_debug_write(struct hart *hart, uint64_t va, const void *buffer, size_t size,
-                        int privilege)
-{
-    return copy(hart, va, (uint8_t *)buffer, size, privilege, true);
 }

@@ -118,11 +118,6 @@ struct hart_tlb_entry {
 void hart_debug_tlb(const struct hart *hart,
                     void (*tell)(void *opaque, const struct hart_tlb_entry *entry), void *opaque);
 
-/*
- * Copies from or to virtual memory that is RAM (or, when reading, ROM), whatever permissions say.
- * Returns how many bytes were copied before the first that is not mapped or not memory. What was
- * written may be code: the caller fences it (HART_FENCE_I).
- */
+/* Copies virtual memory that is RAM or ROM, whatever permissions say. Returns how many bytes were
+ * copied before the first that is not mapped or not memory. */
 size_t hart_debug_read(struct hart *hart, uint64_t va, void *buffer, size_t size, int privilege);
-size_t hart_debug_write(struct hart *hart, uint64_t va, const void *buffer, size_t size,
-                        int privilege);

@@ -221,8 +221,9 @@ void mmu_forget_stores(struct hart *hart);
 /* The slow paths of the engine. hart->pc and instret are in sync. False: a trap was taken. */
 bool mmu_load(struct hart *hart, uint64_t va, unsigned size, uint64_t *value);
 bool mmu_store(struct hart *hart, uint64_t va, unsigned size, uint64_t value);
-/* The host address for an atomic access; for LR access is ACCESS_LOAD. NULL: a trap was taken. */
-void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access access);
+/* The host address for an atomic access; for LR access is ACCESS_LOAD. `does` is a mask of what it
+ * does to memory, by enum access. NULL: a trap was taken, or the hart stops before it. */
+void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access access, unsigned does);
 /* Cache block operations. */
 bool mmu_block_zero(struct hart *hart, uint64_t va);
 bool mmu_block_manage(struct hart *hart, uint64_t va);

@@ -199,8 +199,12 @@ static bool translation_fence_allowed(const struct hart *hart)
         goto next_accessed;                                                                        \
     }
 
-/* Host atomics are sequentially consistent, which is at least what any aq and rl ask for. */
-#define ATOMIC(name, type, access, ...)                                                            \
+#define LOADS  (1 << ACCESS_LOAD)
+#define STORES (1 << ACCESS_STORE)
+
+/* Host atomics are sequentially consistent, which is at least what any aq and rl ask for. access is
+ * what is translated for, `does` what a watchpoint sees. */
+#define ATOMIC(name, type, access, does, ...)                                                      \
     do_##name:                                                                                     \
     {                                                                                              \
         uint64_t va = RS1;                                                                         \
@@ -208,7 +212,7 @@ static bool translation_fence_allowed(const struct hart *hart)
         type *pointer = (type *)(va + entry->addend);                                              \
         if (!TLB_HIT(entry, access, va, sizeof(type))) {                                           \
             SYNC();                                                                                \
-            pointer = mmu_atomic(hart, va, sizeof(type), access);                                  \
+            pointer = mmu_atomic(hart, va, sizeof(type), access, does);                            \
             if (!pointer)                                                                          \
                 goto enter;                                                                        \
         }                                                                                          \
@@ -217,24 +221,24 @@ static bool translation_fence_allowed(const struct hart *hart)
     }
 
 #define AMO(name, type, function)                                                                  \
-    ATOMIC(name, type, ACCESS_STORE,                                                               \
+    ATOMIC(name, type, ACCESS_STORE, LOADS | STORES,                                               \
            RD = (uint64_t)(int64_t)function(pointer, (type)RS2, __ATOMIC_SEQ_CST))
 
 #define AMO_CHOOSE(name, type, chosen)                                                             \
-    ATOMIC(name, type, ACCESS_STORE, type operand = (type)RS2;                                     \
+    ATOMIC(name, type, ACCESS_STORE, LOADS | STORES, type operand = (type)RS2;                                     \
            type old = __atomic_load_n(pointer, __ATOMIC_RELAXED);                                  \
            while (!__atomic_compare_exchange_n(pointer, &old, (chosen), false, __ATOMIC_SEQ_CST,   \
                                                __ATOMIC_RELAXED));                                 \
            RD = sign_extend((uint64_t)old, 8 * sizeof(type)))
 
 #define AMO_CAS(name, type)                                                                        \
-    ATOMIC(name, type, ACCESS_STORE, type old = insn->rd == 32 ? 0 : (type)RD;                     \
+    ATOMIC(name, type, ACCESS_STORE, LOADS | STORES, type old = insn->rd == 32 ? 0 : (type)RD;                     \
            __atomic_compare_exchange_n(pointer, &old, (type)RS2, false, __ATOMIC_SEQ_CST,          \
                                        __ATOMIC_SEQ_CST);                                          \
            RD = (uint64_t)(int64_t)old)
 
 #define LR(name, type)                                                                             \
-    ATOMIC(name, type, ACCESS_LOAD, type old = __atomic_load_n(pointer, __ATOMIC_SEQ_CST);         \
+    ATOMIC(name, type, ACCESS_LOAD, LOADS, type old = __atomic_load_n(pointer, __ATOMIC_SEQ_CST);         \
            reservation_drop(hart); hart->reservation_address = va;                                 \
            hart->reservation_value = (uint64_t)(int64_t)old;                                       \
            hart->reservation_size = sizeof(type); hart->reservation_pc = PC();                     \
@@ -243,7 +247,7 @@ static bool translation_fence_allowed(const struct hart *hart)
 
 /* Whether the memory still holds what LR loaded decides; reservation.c tells why that is enough. */
 #define SC(name, type)                                                                             \
-    ATOMIC(name, type, ACCESS_STORE, type old = (type)hart->reservation_value;                     \
+    ATOMIC(name, type, ACCESS_STORE, STORES, type old = (type)hart->reservation_value;                     \
            bool stored = reservation_claim(hart, va, sizeof(type)) &&                              \
                          __atomic_compare_exchange_n(pointer, &old, (type)RS2, false,              \
                                                      __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);          \
@@ -604,7 +608,7 @@ expose:
     AMO_CHOOSE(amomaxu_d, uint64_t, old > operand ? old : operand)
     AMO_CAS(amocas_w, int32_t)
     AMO_CAS(amocas_d, int64_t)
-    ATOMIC(amocas_q, unsigned __int128, ACCESS_STORE,
+    ATOMIC(amocas_q, unsigned __int128, ACCESS_STORE, LOADS | STORES,
         unsigned __int128 old = 0;
         unsigned __int128 desired = 0;
         if (insn->rd != 32) old = (unsigned __int128)hart->x[insn->rd + 1] << 64 | RD;

@@ -362,7 +362,7 @@ bool mmu_store(struct hart *hart, uint64_t va, unsigned size, uint64_t value)
     return cause == TRAP_NONE || fault(hart, cause, va);
 }
 
-void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access access)
+void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access access, unsigned does)
 {
     if (va & (size - 1)) {
         fault(hart, misaligned[access], va);
@@ -372,8 +372,7 @@ void *mmu_atomic(struct hart *hart, uint64_t va, unsigned size, enum access acce
     enum trap_cause cause = place_find(hart, hart->data_tlb, va, size, access, &place);
     if (cause == TRAP_NONE) {
         uint8_t *host = place.host ? place.host : ram_host(hart, place.gpa);
-        /* What stores loads as well. */
-        if (host && stops(hart, va, size, 1 << ACCESS_LOAD | 1 << access))
+        if (host && stops(hart, va, size, does))
             return NULL;
         if (host)
             return host;

@@ -73,6 +73,18 @@ class Boot(GuestTest):
             self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
 
+class Debug(GuestTest):
+    def test_steps_through_a_firmware(self):
+        program = assemble(self.folder, COUNT, TICKS=3)
+        done = subprocess.run([EXAMPLES / "debug", program], capture_output=True, text=True,
+                              timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        addresses = re.findall(r"^(\d) instructions: pc is (0x\w+)$", done.stdout, re.M)
+        self.assertEqual(addresses[:2] + addresses[6:],
+                         [("0", "0x1000"), ("1", "0x1004"), ("6", "0x80000000"),
+                          ("7", "0x80000004")])
+
+
 class Prompt(GuestTest):
     def test_commands_at_the_terminal(self):
         program = assemble(self.folder, ECHO)

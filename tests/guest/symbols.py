@@ -60,6 +60,23 @@ int main(void)
 }
 """
 
+# Most of the time goes into a function without a loop.
+STRAIGHT = '''
+#define NOINLINE __attribute__((noinline)) static
+NOINLINE unsigned long straight(unsigned long v)
+{
+    asm volatile(".rept 400\\n add %0, %0, %0\\n xori %0, %0, 85\\n .endr" : "+r"(v));
+    return v;
+}
+int main(void)
+{
+    unsigned long v = 1;
+    for (unsigned i = 0; i < 1000000; i++)
+        v = straight(v) + 1;
+    return v == 0;
+}
+'''
+
 # Reports a failure of the system (SBI system_reset), or waits for nothing.
 SBI = """
 __attribute__((noinline)) static void give_up(void)
@@ -166,10 +183,20 @@ class Profile(GuestTest):
                 deepest = stacks["hart 0;supervisor;_start;main;often;work"]
                 self.assertGreater(deepest / total, 0.6, stacks)
 
+    def test_function_without_a_loop(self):
+        stacks = self.profile(STRAIGHT, "-g")
+        self.assertGreater(self.under(stacks, "straight") / sum(stacks.values()), 0.9, stacks)
+
     def test_addresses_without_symbols(self):
         stacks = self.profile(WORK, "-DROUNDS=100000", *FRAMES, symbols=False)
         for stack in stacks:
             self.assertRegex(stack, r"^hart 0;supervisor(;0x80200[0-9a-f]{3})+$")
+
+    def test_file_that_cannot_be_written(self):
+        program = compile_kernel(self.folder, WORK, "-DROUNDS=100000")
+        done = run_hartvisor("run", "--kernel", program, "--profile", "/dev/full")
+        self.assertEqual(done.returncode, 125)
+        self.assertRegex(done.stderr, "--profile.*/dev/full.*No space left")
 
     def test_waiting_harts_and_signals(self):
         program = compile_kernel(self.folder, SBI, "-DWAITS=1")

@@ -161,6 +161,32 @@ static void test_sizes(void **state)
     REFUSED("-c two", "-c two");
 }
 
+static void test_symbols(void **state)
+{
+    const struct run_options *options =
+        &parse_ok("--symbols a --symbols b,,c,0x80000000 --symbols=d,-4096 --symbols e,-0x1000 "
+                  "--symbols f,0xffffffff80000000 --profile g")
+             ->options;
+    assert_int_equal(options->symbols_count, 5);
+    assert_string_equal(options->symbols[0].file, "a");
+    assert_int_equal(options->symbols[0].offset, 0);
+    assert_string_equal(options->symbols[1].file, "b,c");
+    assert_int_equal(options->symbols[1].offset, 0x80000000);
+    assert_int_equal(options->symbols[2].offset, -4096);
+    assert_int_equal(options->symbols[3].offset, -4096);
+    assert_int_equal(options->symbols[4].offset, -0x80000000ll);
+    assert_string_equal(options->profile, "g");
+    static const char *const bad[] = {"zz", "0x", "-", "--1", "0x1g"};
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        char line[64];
+        snprintf(line, sizeof(line), "--symbols a,%s", bad[i]);
+        REFUSED(line, "--symbols", bad[i], "0x1000");
+    }
+    REFUSED("--symbols a,0x10000000000000000", "0x10000000000000000");
+    REFUSED("--symbols a,1,2", "behind the offset");
+    REFUSED("--symbols ,1", "file");
+}
+
 static void test_lists(void **state)
 {
     const struct machine_config *config =
@@ -440,11 +466,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms),       cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_defaults),    cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_lists),       cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_limits),      cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_habits),      cmocka_unit_test(test_table),
-        cmocka_unit_test(test_texts),       cmocka_unit_test(test_suggestions),
-        cmocka_unit_test(test_line_editor),
+        cmocka_unit_test(test_symbols),     cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_networks),    cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_mistakes),    cmocka_unit_test(test_habits),
+        cmocka_unit_test(test_table),       cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_suggestions), cmocka_unit_test(test_line_editor),
     };
     return cmocka_run_group_tests_name("cli_options", tests, NULL, tear_down);
 }

@@ -219,7 +219,7 @@ static void expressions_and_signal_frames(void **state)
     assert_false(frames[1].after_call);
 
     assert_int_equal(unwind_step(unwinder, &registers, &known, true, read_words, &words),
-                     UNWIND_CFI);
+                     UNWIND_EXCEPTION);
     assert_int_equal(registers.x[1], 0x80200004);
     assert_int_equal(registers.x[8], (uint64_t)-3);
     assert_int_equal(registers.x[9], 77);
@@ -229,6 +229,23 @@ static void expressions_and_signal_frames(void **state)
     registers = (struct unwind_registers){.x[2] = 0x1000};
     assert_true(symbols_address(symbols, "signal_frame", &registers.pc));
     assert_int_equal(unwind_backtrace(unwinder, &registers, read_words, &words, frames, 2), 1);
+    unwind_destroy(unwinder);
+    symbols_destroy(symbols);
+}
+
+/* CFI that says nobody called a function ends a backtrace, whatever registers hold. */
+static void end_of_the_stack(void **state)
+{
+    struct symbols *symbols = load("clang-lines");
+    struct unwinder *unwinder = unwind_create(symbols);
+    struct words words = {.base = 0x1000};
+    struct unwind_registers registers = {.x[2] = 0x1000, .x[8] = 0x1020};
+    struct unwind_frame frames[4];
+    assert_true(symbols_address(symbols, "outer", &registers.x[1]));
+    registers.x[1] += 4;
+    words.values[3] = registers.x[1];
+    assert_true(symbols_address(symbols, "_start", &registers.pc));
+    assert_int_equal(unwind_backtrace(unwinder, &registers, read_words, &words, frames, 4), 1);
     unwind_destroy(unwinder);
     symbols_destroy(symbols);
 }
@@ -360,7 +377,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crashed_programs),     cmocka_unit_test(without_symbols),
         cmocka_unit_test(registers_of_callers), cmocka_unit_test(expressions_and_signal_frames),
-        cmocka_unit_test(linux_exceptions),     cmocka_unit_test(hostile_memory),
+        cmocka_unit_test(end_of_the_stack),     cmocka_unit_test(linux_exceptions),
+        cmocka_unit_test(hostile_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
