@@ -19,7 +19,7 @@ struct run_options {
     const char *control;  /* NULL or "unix:PATH" */
     const char *gdb;      /* NULL or where debug_server_create listens */
     bool gdb_wait;
-    const char *profile;  /* NULL or a file */
+    const char *profile; /* NULL or a file */
     struct run_symbols symbols[RUN_SYMBOLS_MAX];
     unsigned symbols_count;
     bool stats;

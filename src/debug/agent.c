@@ -49,7 +49,8 @@ static uint64_t operand(struct agent *agent, unsigned bytes)
     return value;
 }
 
-/* --- Operations with two operands: a is below b ------------------------------------------------- */
+/* --- Operations with two operands: a is below b -------------------------------------------------
+ */
 
 enum binary {
     ADD = 0x02,
@@ -128,7 +129,8 @@ static bool is_binary(unsigned operation)
            (operation >= EQUAL && operation <= LESS_UNSIGNED);
 }
 
-/* --- All others ---------------------------------------------------------------------------------- */
+/* --- All others ----------------------------------------------------------------------------------
+ */
 
 enum {
     LOG_NOT = 0x0e,
@@ -194,9 +196,9 @@ static void extend(struct agent *agent, bool sign)
     if (bits == 0 || bits > 64)
         agent->failed = true;
     else
-        push(agent, sign ? (uint64_t)sign_extend(value, (unsigned)bits)
-                         : bits < 64 ? value & (BIT(bits) - 1)
-                                     : value);
+        push(agent, sign        ? (uint64_t)sign_extend(value, (unsigned)bits)
+                    : bits < 64 ? value & (BIT(bits) - 1)
+                                : value);
 }
 
 static void other(struct agent *agent, unsigned operation)

@@ -4,8 +4,8 @@
 #include "debug/session.h"
 
 const struct command *const command_tables[] = {
-    run_commands,   register_commands, memory_commands, point_commands,   query_commands,
-    lldb_commands,  transfer_commands, monitor_commands, NULL,
+    run_commands,  register_commands, memory_commands,  point_commands, query_commands,
+    lldb_commands, transfer_commands, monitor_commands, NULL,
 };
 
 /* --- Arguments -------------------------------------------------------------------------------- */
@@ -188,7 +188,7 @@ void commands_dispatch(struct debug_session *session, uint8_t *packet, size_t si
         return; /* an empty reply says that it is not known */
     int thread = session->general_thread;
     name = strlen(command->name);
-    if ((strchr("gGpP", *packet) || strstr(command->name, "RegisterState")) && 
+    if ((strchr("gGpP", *packet) || strstr(command->name, "RegisterState")) &&
         !take_suffix(session, packet, &size)) {
         reply_error(session, REMOTE_EINVAL, "no such thread");
         return;

@@ -13,7 +13,8 @@ static void put_text(struct buffer *reply, const char *key, const char *value)
     buffer_text(reply, ";");
 }
 
-/* --- Modes --------------------------------------------------------------------------------------- */
+/* --- Modes ---------------------------------------------------------------------------------------
+ */
 
 static void handle_suffix(struct debug_session *session, const struct argument *arguments,
                           size_t count)
@@ -48,7 +49,8 @@ static void handle_echo(struct debug_session *session, const struct argument *ar
     buffer_bytes(&session->reply, arguments[0].data, arguments[0].size);
 }
 
-/* --- The machine as a host and a process ---------------------------------------------------------- */
+/* --- The machine as a host and a process
+ * ---------------------------------------------------------- */
 
 static const char triple[] = "riscv64-unknown-unknown-elf";
 
@@ -72,13 +74,14 @@ static void handle_register_info(struct debug_session *session, const struct arg
                                  size_t count)
 {
     struct hart *hart = machine_debug_hart(session->machine, 0);
-    unsigned number = arguments[0].number < REGISTER_LIMIT ? (unsigned)arguments[0].number
-                                                           : REGISTER_LIMIT;
+    unsigned number =
+        arguments[0].number < REGISTER_LIMIT ? (unsigned)arguments[0].number : REGISTER_LIMIT;
     if (!target_register_info(&session->reply, hart, number))
         buffer_text(&session->reply, "E45"); /* the end of the list */
 }
 
-/* --- Threads --------------------------------------------------------------------------------------- */
+/* --- Threads
+ * --------------------------------------------------------------------------------------- */
 
 static struct json_object *thread_object(struct debug_session *session, unsigned index)
 {
@@ -112,8 +115,9 @@ static struct json_object *thread_object(struct debug_session *session, unsigned
 
 static void reply_json(struct debug_session *session, struct json_object *object)
 {
-    buffer_text(&session->reply, json_object_to_json_string_ext(
-                                     object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    buffer_text(&session->reply,
+                json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
+                                                           JSON_C_TO_STRING_NOSLASHESCAPE));
     json_object_put(object);
 }
 
@@ -138,7 +142,8 @@ static void handle_stop_info(struct debug_session *session, const struct argumen
         run_idle_reply(session, (unsigned)thread - 1);
 }
 
-/* --- Memory ----------------------------------------------------------------------------------------- */
+/* --- Memory
+ * ----------------------------------------------------------------------------------------- */
 
 /* The part of the address space around an address that one entry of a page table describes. */
 static void handle_region(struct debug_session *session, const struct argument *arguments,
@@ -161,9 +166,9 @@ static void handle_region(struct debug_session *session, const struct argument *
         base = address;
         for (size_t i = 0; i < regions && !mapped; i++) {
             mapped = address - ram[i].base < ram[i].size;
-            next = mapped ? ram[i].base + ram[i].size
-                          : ram[i].base > address && ram[i].base < next ? ram[i].base
-                                                                        : next;
+            next = mapped                                        ? ram[i].base + ram[i].size
+                   : ram[i].base > address && ram[i].base < next ? ram[i].base
+                                                                 : next;
             base = mapped ? ram[i].base : base;
         }
         size = next == UINT64_MAX ? -base : next - base;
@@ -174,19 +179,20 @@ static void handle_region(struct debug_session *session, const struct argument *
     buffer_format(&session->reply, "start:%llx;size:%llx;", (unsigned long long)base,
                   (unsigned long long)size);
     if (mapped)
-        buffer_format(&session->reply, "permissions:%s%s%s;", pte & 2 ? "r" : "", pte & 4 ? "w" : "",
-                      pte & 8 ? "x" : "");
+        buffer_format(&session->reply, "permissions:%s%s%s;", pte & 2 ? "r" : "",
+                      pte & 4 ? "w" : "", pte & 8 ? "x" : "");
 }
 
-/* --- Several breakpoints at once ---------------------------------------------------------------------- */
+/* --- Several breakpoints at once
+ * ---------------------------------------------------------------------- */
 
 /* {"breakpoint_requests": ["Z0,80000000,4", ...]}: their replies in an array. */
 static void handle_breakpoints(struct debug_session *session, const struct argument *arguments,
                                size_t count)
 {
     struct json_tokener *tokener = json_tokener_new();
-    struct json_object *request = json_tokener_parse_ex(
-        tokener, (const char *)arguments[0].data, (int)arguments[0].size);
+    struct json_object *request =
+        json_tokener_parse_ex(tokener, (const char *)arguments[0].data, (int)arguments[0].size);
     struct json_object *list = NULL, *results = json_object_new_array();
     json_tokener_free(tokener);
     if (!request || !json_object_object_get_ex(request, "breakpoint_requests", &list) ||

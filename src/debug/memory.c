@@ -4,7 +4,8 @@
 
 #include "debug/session.h"
 
-/* --- Access ------------------------------------------------------------------------------------ */
+/* --- Access ------------------------------------------------------------------------------------
+ */
 
 /* One access to registers of the width that address and size allow. Returns its width, or 0. */
 static size_t access_registers(struct memory *memory, uint64_t gpa, uint8_t *buffer, size_t size,
@@ -53,9 +54,8 @@ static size_t copy(struct debug_session *session, uint64_t address, uint8_t *buf
             break;
         if (!(write ? memory_dma_write(memory, gpa, buffer + done, part)
                     : memory_dma_read(memory, gpa, buffer + done, part)))
-            part = session->registers
-                       ? access_registers(memory, gpa, buffer + done, part, write)
-                       : 0;
+            part =
+                session->registers ? access_registers(memory, gpa, buffer + done, part, write) : 0;
         if (!part)
             break;
         done += part;
@@ -97,7 +97,8 @@ static void refuse(struct debug_session *session, uint64_t address, const char *
                     what, shown, (unsigned long long)walk.gpa);
 }
 
-/* --- Packets ----------------------------------------------------------------------------------- */
+/* --- Packets -----------------------------------------------------------------------------------
+ */
 
 /* Reads into the reply's end what fits a packet; false, with the error as the reply, if the first
  * byte cannot be read. */
@@ -152,7 +153,8 @@ static void handle_write(struct debug_session *session, const struct argument *a
         reply_ok(session);
 }
 
-/* --- Searches and sums -------------------------------------------------------------------------- */
+/* --- Searches and sums --------------------------------------------------------------------------
+ */
 
 enum { CHUNK = 64 * 1024 };
 
@@ -230,7 +232,8 @@ static void handle_crc(struct debug_session *session, const struct argument *arg
     buffer_format(&session->reply, "C%x", crc);
 }
 
-/* --- Physical mode ------------------------------------------------------------------------------ */
+/* --- Physical mode ------------------------------------------------------------------------------
+ */
 
 static void handle_physical(struct debug_session *session, const struct argument *arguments,
                             size_t count)
@@ -245,7 +248,8 @@ static void handle_set_physical(struct debug_session *session, const struct argu
     reply_ok(session);
 }
 
-/* --- Several at once (LLDB) --------------------------------------------------------------------- */
+/* --- Several at once (LLDB) ---------------------------------------------------------------------
+ */
 
 /* Numbers with commas between them, then a semicolon; how many, or 0 if it is something else. */
 static unsigned parse_numbers(const struct argument *argument, uint64_t *numbers, unsigned most)

@@ -9,9 +9,8 @@
 #include "base/suggest.h"
 #include "debug/symbols.h"
 
-static const struct monitor_command *const tables[] = {monitor_info_commands,
-                                                       monitor_source_commands,
-                                                       monitor_control_commands};
+static const struct monitor_command *const tables[] = {
+    monitor_info_commands, monitor_source_commands, monitor_control_commands};
 
 static void print_row(struct debug_session *session, const struct monitor_command *command)
 {
@@ -119,7 +118,8 @@ static void run_line(struct debug_session *session, char *line)
     }
     if (command->stands) {
         run_attach(session);
-        if (session->running || (session->non_stop && !session->harts[session_general(session)].stopped)) {
+        if (session->running ||
+            (session->non_stop && !session->harts[session_general(session)].stopped)) {
             monitor_print(session, "harts are running: interrupt them first\n");
             return;
         }

@@ -21,6 +21,6 @@ extern const struct monitor_command monitor_info_commands[], monitor_control_com
 /* Appends to what the command prints. */
 #define monitor_print(session, ...) buffer_format(&(session)->console, __VA_ARGS__)
 
-/* A number, 0x... or decimal, a register's name with a $, or a symbol; false, after saying that it is
- * none. */
+/* A number, 0x... or decimal, a register's name with a $, or a symbol; false, after saying that it
+ * is none. */
 bool monitor_number(struct debug_session *session, const char *word, uint64_t *number);

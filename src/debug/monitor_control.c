@@ -22,7 +22,8 @@ static int choose(struct debug_session *session, const char *word, const char *c
     return -1;
 }
 
-/* --- The machine ------------------------------------------------------------------------------------ */
+/* --- The machine
+ * ------------------------------------------------------------------------------------ */
 
 static void reset(struct debug_session *session, char **words, unsigned count)
 {
@@ -49,7 +50,8 @@ static void set_time(struct debug_session *session, char **words, unsigned count
                   choice ? "runs" : "stands still");
 }
 
-/* --- Catching ---------------------------------------------------------------------------------------- */
+/* --- Catching
+ * ---------------------------------------------------------------------------------------- */
 
 static bool parse_causes(struct debug_session *session, char **words, unsigned count,
                          bool interrupts, uint64_t *causes)
@@ -115,7 +117,7 @@ static void catch_or_not(struct debug_session *session, char **words, unsigned c
     print_catches(session);
 }
 
-static void catch(struct debug_session *session, char **words, unsigned count)
+static void catch (struct debug_session *session, char **words, unsigned count)
 {
     catch_or_not(session, words, count, true);
 }
@@ -125,7 +127,8 @@ static void uncatch(struct debug_session *session, char **words, unsigned count)
     catch_or_not(session, words, count, false);
 }
 
-/* --- Address spaces ---------------------------------------------------------------------------------- */
+/* --- Address spaces
+ * ---------------------------------------------------------------------------------- */
 
 enum { ASID_SHIFT = 44 };
 
@@ -151,10 +154,13 @@ static void bind(struct debug_session *session, char **words, unsigned count)
     if (session->non_stop)
         points_apply(session->points, true);
     if (mask)
-        monitor_print(session, "breakpoints at %#" PRIx64 " count where satp & %#" PRIx64 " is %#" PRIx64
-                               "\n", address, mask, value & mask);
+        monitor_print(session,
+                      "breakpoints at %#" PRIx64 " count where satp & %#" PRIx64 " is %#" PRIx64
+                      "\n",
+                      address, mask, value & mask);
     else
-        monitor_print(session, "breakpoints at %#" PRIx64 " count in every address space\n", address);
+        monitor_print(session, "breakpoints at %#" PRIx64 " count in every address space\n",
+                      address);
 }
 
 static void set_privilege(struct debug_session *session, char **words, unsigned count)
@@ -180,7 +186,8 @@ static void set_physical(struct debug_session *session, char **words, unsigned c
     monitor_print(session, "addresses are %s\n", choice ? "physical" : "virtual");
 }
 
-/* --- Memory ------------------------------------------------------------------------------------------ */
+/* --- Memory
+ * ------------------------------------------------------------------------------------------ */
 
 static bool mmio_arguments(struct debug_session *session, char **words, uint64_t *size,
                            uint64_t *gpa)
@@ -253,7 +260,8 @@ static void save(struct debug_session *session, char **words, unsigned count)
                       left ? "; what follows is not memory" : "");
 }
 
-/* --- Traces ------------------------------------------------------------------------------------------ */
+/* --- Traces
+ * ------------------------------------------------------------------------------------------ */
 
 /* What is translated has no traces of CSRs in it: that is decided before the guest begins. */
 static void set_log(struct debug_session *session, char **words, unsigned count)
@@ -261,7 +269,8 @@ static void set_log(struct debug_session *session, char **words, unsigned count)
     struct error err;
     bool off = !strcmp(words[0], "off");
     if (!off && strstr(words[0], "csr") && !trace_on(TRACE_CSR)) {
-        monitor_print(session, "csr is traced from the start or not at all: run with --trace csr\n");
+        monitor_print(session,
+                      "csr is traced from the start or not at all: run with --trace csr\n");
         return;
     }
     trace_finish();
@@ -276,8 +285,8 @@ const struct monitor_command monitor_control_commands[] = {
      "stop when that happens; without words: what is caught", catch, 0, MONITOR_WORDS, true},
     {"uncatch", "exception|interrupt [CAUSE...]|sbi|wfi|start", "take that back", uncatch, 1,
      MONITOR_WORDS, true},
-    {"bind", "ADDRESS asid N|satp N|here|any", "the address space of breakpoints at ADDRESS", bind, 2,
-     3, true},
+    {"bind", "ADDRESS asid N|satp N|here|any", "the address space of breakpoints at ADDRESS", bind,
+     2, 3, true},
     {"privilege", "u|s|m|auto", "read and write memory as that mode may; auto: whatever is mapped",
      set_privilege, 1, 1},
     {"physical", "on|off", "addresses are physical", set_physical, 1, 1},

@@ -24,7 +24,8 @@ static bool hart_of(struct debug_session *session, char **words, unsigned count,
     return true;
 }
 
-/* --- Harts -------------------------------------------------------------------------------------- */
+/* --- Harts --------------------------------------------------------------------------------------
+ */
 
 static void info_harts(struct debug_session *session, char **words, unsigned count)
 {
@@ -61,8 +62,8 @@ static void info_registers(struct debug_session *session, char **words, unsigned
     monitor_print(session, "hart %u, %s-mode\n%14s %016" PRIx64 "\n", index,
                   privileges[hart->privilege & 3], "pc", hart->pc);
     for (unsigned i = 0; i < 32; i++)
-        monitor_print(session, "%14s %016" PRIx64 "%s", isa_register_name(i),
-                      i ? hart->x[i] : 0, i % 3 == 2 ? "\n" : "");
+        monitor_print(session, "%14s %016" PRIx64 "%s", isa_register_name(i), i ? hart->x[i] : 0,
+                      i % 3 == 2 ? "\n" : "");
     monitor_print(session, "\n");
     print_csrs(session, hart);
 }
@@ -100,7 +101,8 @@ static void info_breakpoints(struct debug_session *session, char **words, unsign
     points_print(session->points, &session->console);
 }
 
-/* --- Memory -------------------------------------------------------------------------------------- */
+/* --- Memory --------------------------------------------------------------------------------------
+ */
 
 static void print_range(void *opaque, const struct memory_range *range)
 {
@@ -130,11 +132,11 @@ static void mapping_flush(struct mapping *mapping)
 {
     unsigned flags = mapping->flags;
     if (mapping->size && mapping->lines++ < MAPPINGS_MOST)
-        monitor_print(mapping->session,
-                      "%016" PRIx64 "-%016" PRIx64 " -> %014" PRIx64 " %c%c%c%c%c%c%c\n", mapping->va,
-                      mapping->va + (mapping->size - 1), mapping->gpa, flags & 2 ? 'r' : '-',
-                      flags & 4 ? 'w' : '-', flags & 8 ? 'x' : '-', flags & 16 ? 'u' : '-',
-                      flags & 32 ? 'g' : '-', flags & 64 ? 'a' : '-', flags & 128 ? 'd' : '-');
+        monitor_print(
+            mapping->session, "%016" PRIx64 "-%016" PRIx64 " -> %014" PRIx64 " %c%c%c%c%c%c%c\n",
+            mapping->va, mapping->va + (mapping->size - 1), mapping->gpa, flags & 2 ? 'r' : '-',
+            flags & 4 ? 'w' : '-', flags & 8 ? 'x' : '-', flags & 16 ? 'u' : '-',
+            flags & 32 ? 'g' : '-', flags & 64 ? 'a' : '-', flags & 128 ? 'd' : '-');
     mapping->size = 0;
 }
 
@@ -227,15 +229,16 @@ static void translate(struct debug_session *session, char **words, unsigned coun
                       session_hart(session)->satp);
     for (unsigned i = 0; i < walk.count; i++) {
         uint64_t pte = walk.steps[i].pte;
-        monitor_print(session, "  level %u: entry at %#" PRIx64 " is %016" PRIx64 ": %c%c%c%c%c%c%c%c\n",
-                      walk.scheme - 6 - i, walk.steps[i].gpa, pte, pte & 1 ? 'v' : '-',
-                      pte & 2 ? 'r' : '-', pte & 4 ? 'w' : '-', pte & 8 ? 'x' : '-',
-                      pte & 16 ? 'u' : '-', pte & 32 ? 'g' : '-', pte & 64 ? 'a' : '-',
-                      pte & 128 ? 'd' : '-');
+        monitor_print(
+            session, "  level %u: entry at %#" PRIx64 " is %016" PRIx64 ": %c%c%c%c%c%c%c%c\n",
+            walk.scheme - 6 - i, walk.steps[i].gpa, pte, pte & 1 ? 'v' : '-', pte & 2 ? 'r' : '-',
+            pte & 4 ? 'w' : '-', pte & 8 ? 'x' : '-', pte & 16 ? 'u' : '-', pte & 32 ? 'g' : '-',
+            pte & 64 ? 'a' : '-', pte & 128 ? 'd' : '-');
     }
     if (mapped)
-        monitor_print(session, "%#" PRIx64 " is physical %#" PRIx64 ", in a page of %" PRIu64 " KiB\n",
-                      va, walk.gpa, UINT64_C(1) << (walk.shift - 10));
+        monitor_print(session,
+                      "%#" PRIx64 " is physical %#" PRIx64 ", in a page of %" PRIu64 " KiB\n", va,
+                      walk.gpa, UINT64_C(1) << (walk.shift - 10));
     else
         monitor_print(session, "%#" PRIx64 " is not mapped: %s\n", va, walk.failure);
 }
@@ -334,7 +337,8 @@ static void examine_physical(struct debug_session *session, char **words, unsign
     examine(session, words, count, true);
 }
 
-/* --- Devices ------------------------------------------------------------------------------------- */
+/* --- Devices -------------------------------------------------------------------------------------
+ */
 
 static void info_devices(struct debug_session *session, char **words, unsigned count)
 {
@@ -375,8 +379,12 @@ static void print_function(struct debug_session *session, unsigned function)
         if (wide)
             base |= (uint64_t)config_read(session, function, 0x14 + 4 * bar) << 32;
         monitor_print(session, "        BAR %u at %#" PRIx64 ", %s%s\n", bar, base,
-                      value & 1 ? "I/O" : wide ? "64-bit" : "32-bit",
-                      value & 1 ? "" : value & 8 ? ", prefetchable" : "");
+                      value & 1 ? "I/O"
+                      : wide    ? "64-bit"
+                                : "32-bit",
+                      value & 1   ? ""
+                      : value & 8 ? ", prefetchable"
+                                  : "");
         bar += wide;
     }
 }
@@ -407,8 +415,8 @@ const struct monitor_command monitor_info_commands[] = {
     {"info devices", "", "the devices of the machine", info_devices, 0, 0},
     {"info pci", "", "PCI functions and their BARs", info_pci, 0, 0},
     {"translate", "ADDRESS", "the walk through the page tables", translate, 1, 1, true},
-    {"x", "[/COUNT FORMAT SIZE] ADDRESS", "memory, as GDB's own x: x /4i $pc", examine_virtual, 1, 2,
-     true},
+    {"x", "[/COUNT FORMAT SIZE] ADDRESS", "memory, as GDB's own x: x /4i $pc", examine_virtual, 1,
+     2, true},
     {"xp", "[/COUNT FORMAT SIZE] ADDRESS", "physical memory: xp /8xw 0x80000000", examine_physical,
      1, 2},
     {0},

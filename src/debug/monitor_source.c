@@ -33,10 +33,9 @@ static void backtrace(struct debug_session *session, char **words, unsigned coun
     size_t depth = unwind_backtrace(unwinder, &registers, read_stack, hart, frames, FRAMES_MOST);
     for (size_t i = 0; i < depth; i++)
         monitor_print(session, "#%-2zu 0x%016" PRIx64 " %s%s\n", i, frames[i].pc,
-                      !session->symbols
-                          ? ""
-                          : symbols_format(session->symbols, frames[i].pc, frames[i].after_call,
-                                           text, sizeof(text)),
+                      !session->symbols ? ""
+                                        : symbols_format(session->symbols, frames[i].pc,
+                                                         frames[i].after_call, text, sizeof(text)),
                       frames[i].method == UNWIND_EXCEPTION ? "  <- interrupted" : "");
     unwind_destroy(unwinder);
 }

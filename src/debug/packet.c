@@ -83,8 +83,7 @@ static enum packet_event parse_sum(struct packet_parser *parser, uint8_t byte, b
     }
     parser->wanted |= (uint8_t)(digit & 15);
     parser->state = PARSER_IDLE;
-    if (parser->overlong ||
-        (checked && (parser->bad_sum || parser->wanted != parser->sum)))
+    if (parser->overlong || (checked && (parser->bad_sum || parser->wanted != parser->sum)))
         return PACKET_CORRUPT;
     parser->data[parser->size] = 0;
     return PACKET_COMPLETE;

@@ -41,7 +41,8 @@ struct points {
     size_t break_count;
 };
 
-/* --- The table ---------------------------------------------------------------------------------- */
+/* --- The table ----------------------------------------------------------------------------------
+ */
 
 struct points *points_create(struct machine *machine)
 {
@@ -165,7 +166,8 @@ void points_print(const struct points *points, struct buffer *text)
     }
 }
 
-/* --- To the machine ------------------------------------------------------------------------------ */
+/* --- To the machine ------------------------------------------------------------------------------
+ */
 
 /* On a hart's thread. An expression that cannot be evaluated stops the hart, so that the user sees
  * it. */
@@ -183,8 +185,10 @@ static bool condition_holds(void *opaque, struct hart *hart)
 static struct hart_point describe(const struct points *points, struct point *point)
 {
     static const uint8_t accesses[] = {
-        [TYPE_SOFTWARE] = 1 << ACCESS_FETCH, [TYPE_HARDWARE] = 1 << ACCESS_FETCH,
-        [TYPE_WRITE] = 1 << ACCESS_STORE,    [TYPE_READ] = 1 << ACCESS_LOAD,
+        [TYPE_SOFTWARE] = 1 << ACCESS_FETCH,
+        [TYPE_HARDWARE] = 1 << ACCESS_FETCH,
+        [TYPE_WRITE] = 1 << ACCESS_STORE,
+        [TYPE_READ] = 1 << ACCESS_LOAD,
         [TYPE_ACCESS] = 1 << ACCESS_LOAD | 1 << ACCESS_STORE,
     };
     const struct binding *binding = binding_of(points, point->address);
@@ -241,7 +245,8 @@ void points_apply(struct points *points, bool running)
     points->changed = false;
 }
 
-/* --- Packets ------------------------------------------------------------------------------------- */
+/* --- Packets -------------------------------------------------------------------------------------
+ */
 
 /* In non-stop mode harts may be running, and are to see it now. */
 static void applied(struct debug_session *session)

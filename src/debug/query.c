@@ -3,7 +3,8 @@
 
 #include "debug/session.h"
 
-/* --- Features ----------------------------------------------------------------------------------- */
+/* --- Features -----------------------------------------------------------------------------------
+ */
 
 static bool mentions(const struct argument *argument, const char *feature)
 {
@@ -57,7 +58,8 @@ static void handle_thread_events(struct debug_session *session, const struct arg
     reply_ok(session);
 }
 
-/* --- Threads ------------------------------------------------------------------------------------- */
+/* --- Threads -------------------------------------------------------------------------------------
+ */
 
 static bool exists(struct debug_session *session, int64_t thread)
 {

@@ -102,7 +102,8 @@ unsigned register_find(const struct hart *hart, const char *name)
     return REGISTER_LIMIT;
 }
 
-/* --- Packets ----------------------------------------------------------------------------------- */
+/* --- Packets -----------------------------------------------------------------------------------
+ */
 
 /* pc has changed: a breakpoint there counts. */
 static void changed(struct debug_session *session, unsigned number)
@@ -145,8 +146,8 @@ static void handle_read(struct debug_session *session, const struct argument *ar
                         size_t count)
 {
     struct hart *hart = session_hart(session);
-    unsigned number = arguments[0].number < REGISTER_LIMIT ? (unsigned)arguments[0].number
-                                                           : REGISTER_LIMIT;
+    unsigned number =
+        arguments[0].number < REGISTER_LIMIT ? (unsigned)arguments[0].number : REGISTER_LIMIT;
     uint64_t value;
     if (!register_read(hart, number, &value))
         reply_error(session, REMOTE_EINVAL, "there is no register %llu",
@@ -159,8 +160,8 @@ static void handle_write(struct debug_session *session, const struct argument *a
                          size_t count)
 {
     struct hart *hart = session_hart(session);
-    unsigned number = arguments[0].number < REGISTER_LIMIT ? (unsigned)arguments[0].number
-                                                           : REGISTER_LIMIT;
+    unsigned number =
+        arguments[0].number < REGISTER_LIMIT ? (unsigned)arguments[0].number : REGISTER_LIMIT;
     uint64_t value = 0;
     unsigned bits = register_bits(hart, number);
     if (bits && arguments[1].size != bits / 8) {
@@ -179,7 +180,8 @@ static void handle_write(struct debug_session *session, const struct argument *a
     reply_ok(session);
 }
 
-/* --- Saving and restoring, around expressions that LLDB evaluates in the guest ------------------ */
+/* --- Saving and restoring, around expressions that LLDB evaluates in the guest ------------------
+ */
 
 struct saved_registers {
     struct saved_registers *next;

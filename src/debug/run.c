@@ -38,9 +38,9 @@ unsigned run_signal(const struct debug_session *session, unsigned index)
 const char *run_reason(const struct debug_session *session, unsigned index)
 {
     static const char *const reasons[] = {
-        [HART_STOP_NONE] = "trace",     [HART_STOP_BREAK] = "breakpoint",
+        [HART_STOP_NONE] = "trace",       [HART_STOP_BREAK] = "breakpoint",
         [HART_STOP_WATCH] = "watchpoint", [HART_STOP_TRAP] = "exception",
-        [HART_STOP_CALL] = "exception", [HART_STOP_WAIT] = "exception",
+        [HART_STOP_CALL] = "exception",   [HART_STOP_WAIT] = "exception",
         [HART_STOP_LOST] = "exception",
     };
     const struct session_hart *hart = &session->harts[index];
@@ -66,7 +66,8 @@ static void put_reason(struct debug_session *session, unsigned index)
              (kind ? session->hwbreak : session->swbreak))
         buffer_text(&session->reply, kind ? "hwbreak:;" : "swbreak:;");
     buffer_format(&session->reply, "reason:%s;", run_reason(session, index));
-    if (session->threads_in_stop && !hart->asked && stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
+    if (session->threads_in_stop && !hart->asked &&
+        stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
         char text[32];
         int length = snprintf(text, sizeof(text), "%llu 0", (unsigned long long)stop->address);
         buffer_text(&session->reply, "description:");
@@ -139,7 +140,8 @@ static void explain(struct debug_session *session, unsigned index)
         session_print(session, "hart %u is about to wait (wfi)\n", index);
 }
 
-/* --- What has stopped -------------------------------------------------------------------------- */
+/* --- What has stopped --------------------------------------------------------------------------
+ */
 
 static void collect(struct debug_session *session)
 {
@@ -266,7 +268,8 @@ void run_ended(struct debug_session *session, int status)
     session_end(session);
 }
 
-/* --- Attaching, interrupting ------------------------------------------------------------------- */
+/* --- Attaching, interrupting -------------------------------------------------------------------
+ */
 
 void run_attach(struct debug_session *session)
 {
@@ -334,7 +337,8 @@ static void handle_stopped(struct debug_session *session, const struct argument 
     run_stop_reply(session, (unsigned)next);
 }
 
-/* --- Letting go -------------------------------------------------------------------------------- */
+/* --- Letting go --------------------------------------------------------------------------------
+ */
 
 /* What a hart is to do. */
 struct action {
@@ -569,7 +573,8 @@ static void handle_step_signal(struct debug_session *session, const struct argum
     handle_step(session, arguments + 1, count - 1);
 }
 
-/* --- Modes ------------------------------------------------------------------------------------- */
+/* --- Modes -------------------------------------------------------------------------------------
+ */
 
 static void handle_non_stop(struct debug_session *session, const struct argument *arguments,
                             size_t count)
@@ -627,7 +632,8 @@ static void handle_set_step_mask(struct debug_session *session, const struct arg
     reply_ok(session);
 }
 
-/* --- The end, and beginning again -------------------------------------------------------------- */
+/* --- The end, and beginning again --------------------------------------------------------------
+ */
 
 /* Whether the process is meant that there is. */
 static bool is_process(struct debug_session *session, const struct argument *arguments,

@@ -40,7 +40,8 @@ struct debug_server {
     bool broken;
 };
 
-/* --- Listening ------------------------------------------------------------------------------------ */
+/* --- Listening
+ * ------------------------------------------------------------------------------------ */
 
 /* "PORT", "HOST:PORT" or "[HOST]:PORT" in its parts. */
 static bool split_address(const char *address, char *host, size_t size, const char **port,
@@ -102,13 +103,15 @@ static bool listen_tcp(struct debug_server *server, const char *address, struct 
     }
     freeaddrinfo(list);
     if (server->listener < 0)
-        return error_set_errno(err, number, "--gdb %s: cannot listen: choose another port, or 0 "
-                                            "for any that is free", address);
+        return error_set_errno(err, number,
+                               "--gdb %s: cannot listen: choose another port, or 0 "
+                               "for any that is free",
+                               address);
     struct sockaddr_storage bound;
     socklen_t size = sizeof(bound);
     getsockname(server->listener, (struct sockaddr *)&bound, &size);
-    getnameinfo((struct sockaddr *)&bound, size, numeric, sizeof(numeric), service,
-                sizeof(service), NI_NUMERICHOST | NI_NUMERICSERV);
+    getnameinfo((struct sockaddr *)&bound, size, numeric, sizeof(numeric), service, sizeof(service),
+                NI_NUMERICHOST | NI_NUMERICSERV);
     snprintf(server->address, sizeof(server->address), strchr(numeric, ':') ? "[%s]:%s" : "%s:%s",
              numeric, service);
     return true;
@@ -126,7 +129,8 @@ static bool listen_anywhere(struct debug_server *server, const char *address, st
     return true;
 }
 
-/* --- The client ------------------------------------------------------------------------------------ */
+/* --- The client
+ * ------------------------------------------------------------------------------------ */
 
 static size_t pending(const struct debug_server *server)
 {
@@ -248,7 +252,8 @@ static void server_accept(void *opaque, uint32_t events)
     server->broken = false;
 }
 
-/* --- Life ------------------------------------------------------------------------------------------- */
+/* --- Life
+ * ------------------------------------------------------------------------------------------- */
 
 static void machine_event(void *opaque, const struct machine_event_info *info)
 {
@@ -271,7 +276,8 @@ struct debug_server *debug_server_create(struct machine *machine, const char *ad
         free(server);
         return NULL;
     }
-    server->watch = loop_add_fd(server->loop, server->listener, EPOLLIN, server_accept, server, err);
+    server->watch =
+        loop_add_fd(server->loop, server->listener, EPOLLIN, server_accept, server, err);
     if (!server->watch) { /* no listener yet */
         debug_server_destroy(server);
         return NULL;

@@ -16,11 +16,11 @@ struct symbols;
 
 /* What a hart does, as the client knows it. */
 struct session_hart {
-    bool stopped;               /* the client knows that it stands still */
-    bool pending;               /* it stopped, and the client is not told yet */
-    bool asked;                 /* it was asked to stop: by an interrupt, or by vCont;t */
-    struct machine_stop stop;   /* why, if it was not asked */
-    bool ran;                   /* since the client attached, or the machine was reset */
+    bool stopped;             /* the client knows that it stands still */
+    bool pending;             /* it stopped, and the client is not told yet */
+    bool asked;               /* it was asked to stop: by an interrupt, or by vCont;t */
+    struct machine_stop stop; /* why, if it was not asked */
+    bool ran;                 /* since the client attached, or the machine was reset */
 };
 
 struct debug_session {
@@ -34,7 +34,7 @@ struct debug_session {
     bool no_ack;
     bool is_gdb;
     bool extended, killed; /* `target extended-remote`; the client has killed the process */
-    bool no_reply; /* the answer to this packet comes later, or never */
+    bool no_reply;         /* the answer to this packet comes later, or never */
 
     /* What the client said that it can do. */
     bool multiprocess, swbreak, hwbreak, error_strings;
@@ -51,14 +51,14 @@ struct debug_session {
     bool freeze_time; /* while all harts stand still */
     struct session_hart harts[MACHINE_MAX_CPUS];
     unsigned hart_count;
-    unsigned stopped_hart; /* the last one that was told of */
+    unsigned stopped_hart;               /* the last one that was told of */
     int general_thread, continue_thread; /* of H: a hart + 1, THREAD_ALL or THREAD_ANY */
     unsigned list_at;                    /* of qsThreadInfo */
     unsigned step_mask;                  /* of Qqemu.sstep: STEP_... */
 
     bool physical;  /* memory packets are about physical addresses */
     bool registers; /* they reach registers of devices too */
-    int privilege; /* of virtual ones; -1: as the hart is */
+    int privilege;  /* of virtual ones; -1: as the hart is */
 
     struct points *points;
     struct buffer target_xml;
@@ -75,7 +75,8 @@ enum {
     STEP_NO_TIMERS = 4,
 };
 
-/* --- Commands (commands.c): one row a packet --------------------------------------------------- */
+/* --- Commands (commands.c): one row a packet ---------------------------------------------------
+ */
 
 #define ARGUMENTS_MAX 8
 
@@ -111,7 +112,14 @@ void reply_ok(struct debug_session *session);
 void reply_error(struct debug_session *session, unsigned number, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-enum { REMOTE_EPERM = 1, REMOTE_ENOENT = 2, REMOTE_EIO = 5, REMOTE_EBUSY = 16, REMOTE_EFAULT = 14, REMOTE_EINVAL = 22 };
+enum {
+    REMOTE_EPERM = 1,
+    REMOTE_ENOENT = 2,
+    REMOTE_EIO = 5,
+    REMOTE_EBUSY = 16,
+    REMOTE_EFAULT = 14,
+    REMOTE_EINVAL = 22
+};
 
 void session_send(struct debug_session *session, char start, const void *data, size_t size);
 /* Text for the user, while the client waits for a stop. */
@@ -164,9 +172,9 @@ const char *register_name(const struct hart *hart, unsigned number);
 /* A register by name or ABI name; REGISTER_LIMIT if there is none. */
 unsigned register_find(const struct hart *hart, const char *name);
 
-/* target.xml for the harts of this machine. GDB takes values for a register with fields only if they
- * have its size, as 0 has not: for it CSRs are integers, and NAME_fields are the same ones with
- * fields. */
+/* target.xml for the harts of this machine. GDB takes values for a register with fields only if
+ * they have its size, as 0 has not: for it CSRs are integers, and NAME_fields are the same ones
+ * with fields. */
 void target_describe(struct buffer *xml, const struct hart *hart, bool for_gdb);
 /* The CSR that register REGISTER_FIELDS + row is; -1: none. */
 int target_fields_csr(const struct hart *hart, unsigned row);
@@ -207,7 +215,8 @@ void points_print(const struct points *points, struct buffer *text);
  * valid or reads what is not there. */
 bool agent_evaluate(const uint8_t *code, size_t size, struct hart *hart, uint64_t *value);
 
-/* --- Questions (query.c, lldb.c, transfer.c), monitor ------------------------------------------ */
+/* --- Questions (query.c, lldb.c, transfer.c), monitor ------------------------------------------
+ */
 
 extern const struct command query_commands[], transfer_commands[], lldb_commands[];
 extern const struct command monitor_commands[];

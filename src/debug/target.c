@@ -4,7 +4,8 @@
 #include "debug/session.h"
 #include "isa/isa.h"
 
-/* --- Fields of CSRs ---------------------------------------------------------------------------- */
+/* --- Fields of CSRs ----------------------------------------------------------------------------
+ */
 
 static const struct csr_field {
     const char *csr, *name;
@@ -21,8 +22,8 @@ static const struct csr_field *fields_of(const char *csr, unsigned *count)
     for (unsigned i = 0; i < ARRAY_SIZE(csr_fields); i++) {
         if (strcmp(csr_fields[i].csr, csr) != 0)
             continue;
-        for (*count = 1; i + *count < ARRAY_SIZE(csr_fields) &&
-                         !strcmp(csr_fields[i + *count].csr, csr);)
+        for (*count = 1;
+             i + *count < ARRAY_SIZE(csr_fields) && !strcmp(csr_fields[i + *count].csr, csr);)
             ++*count;
         return &csr_fields[i];
     }
@@ -43,7 +44,8 @@ int target_fields_csr(const struct hart *hart, unsigned row)
     return -1;
 }
 
-/* --- Roles ------------------------------------------------------------------------------------- */
+/* --- Roles -------------------------------------------------------------------------------------
+ */
 
 /* LLDB's names of what every architecture has. */
 static const char *generic_name(unsigned number)
@@ -81,7 +83,8 @@ static const char *group_name(unsigned number)
     return is_float(number) ? "float" : number <= REGISTER_PC ? "general" : "csr";
 }
 
-/* --- target.xml --------------------------------------------------------------------------------- */
+/* --- target.xml ---------------------------------------------------------------------------------
+ */
 
 /* The type of a register, and what LLDB wants to know beside it. */
 static void put_type(struct buffer *xml, const struct hart *hart, unsigned number, bool for_gdb)
@@ -180,10 +183,11 @@ void target_describe(struct buffer *xml, const struct hart *hart, bool for_gdb)
     buffer_text(xml, "</target>");
 }
 
-/* --- LLDB's qRegisterInfo ----------------------------------------------------------------------- */
+/* --- LLDB's qRegisterInfo -----------------------------------------------------------------------
+ */
 
-/* Only those whose numbers follow one another, as LLDB takes the place for the number; the others are
- * in target.xml. */
+/* Only those whose numbers follow one another, as LLDB takes the place for the number; the others
+ * are in target.xml. */
 bool target_register_info(struct buffer *text, const struct hart *hart, unsigned number)
 {
     if (number >= REGISTER_CSR || !register_bits(hart, number))

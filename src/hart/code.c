@@ -136,7 +136,8 @@ void code_fill(const struct hart *hart, struct code_slot *slot, uint32_t bits, u
 void code_decode(struct hart *hart, struct code_page *page, struct code_slot *slot)
 {
     unsigned offset = (unsigned)(slot - page->slots) * 2;
-    if (unlikely(hart->points) && hart->private->break_offsets[offset / 128] >> offset / 2 % 64 & 1) {
+    if (unlikely(hart->points) &&
+        hart->private->break_offsets[offset / 128] >> offset / 2 % 64 & 1) {
         slot->op = CODE_BREAK;
         return;
     }

@@ -150,8 +150,7 @@ bool debug_access(struct hart *hart, uint64_t va, unsigned size, unsigned access
 
 void debug_trap(struct hart *hart, uint64_t cause)
 {
-    uint64_t causes =
-        cause & CAUSE_INTERRUPT ? hart->points->interrupts : hart->points->exceptions;
+    uint64_t causes = cause & CAUSE_INTERRUPT ? hart->points->interrupts : hart->points->exceptions;
     uint64_t number = cause & ~CAUSE_INTERRUPT;
     if (number < 64 && (causes & BIT(number)))
         hart_stop(hart, &(struct hart_stop){.reason = HART_STOP_TRAP, .cause = cause});

@@ -67,12 +67,13 @@ void hart_stop(struct hart *hart, const struct hart_stop *stop);
 /* Whether there is a note. */
 bool hart_stopping(const struct hart *hart);
 
-/* Takes the note back, and the request with it. The reason is HART_STOP_NONE where there is none. */
+/* Takes the note back, and the request with it. The reason is HART_STOP_NONE where there is none.
+ */
 struct hart_stop hart_take_stop(struct hart *hart);
 
 /*
- * Executes one instruction, whatever breakpoint is there, and does not wait in wfi. What watchpoints
- * and traps stop is noted as usual.
+ * Executes one instruction, whatever breakpoint is there, and does not wait in wfi. What
+ * watchpoints and traps stop is noted as usual.
  */
 enum {
     HART_STEP_INTERRUPTS = 1, /* one that is pending is taken instead of the instruction */
@@ -108,8 +109,8 @@ bool hart_debug_walk(struct hart *hart, uint64_t va, int privilege, struct hart_
 
 /* A translation that the hart has cached. */
 struct hart_tlb_entry {
-    uint64_t va; /* of the page */
-    unsigned accesses; /* mask by enum access */
+    uint64_t va;        /* of the page */
+    unsigned accesses;  /* mask by enum access */
     bool slow, watched; /* registers; a debugger watches it */
     unsigned privilege; /* of its context */
     uint64_t satp;

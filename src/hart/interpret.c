@@ -225,20 +225,20 @@ static bool translation_fence_allowed(const struct hart *hart)
            RD = (uint64_t)(int64_t)function(pointer, (type)RS2, __ATOMIC_SEQ_CST))
 
 #define AMO_CHOOSE(name, type, chosen)                                                             \
-    ATOMIC(name, type, ACCESS_STORE, LOADS | STORES, type operand = (type)RS2;                                     \
+    ATOMIC(name, type, ACCESS_STORE, LOADS | STORES, type operand = (type)RS2;                     \
            type old = __atomic_load_n(pointer, __ATOMIC_RELAXED);                                  \
            while (!__atomic_compare_exchange_n(pointer, &old, (chosen), false, __ATOMIC_SEQ_CST,   \
                                                __ATOMIC_RELAXED));                                 \
            RD = sign_extend((uint64_t)old, 8 * sizeof(type)))
 
 #define AMO_CAS(name, type)                                                                        \
-    ATOMIC(name, type, ACCESS_STORE, LOADS | STORES, type old = insn->rd == 32 ? 0 : (type)RD;                     \
+    ATOMIC(name, type, ACCESS_STORE, LOADS | STORES, type old = insn->rd == 32 ? 0 : (type)RD;     \
            __atomic_compare_exchange_n(pointer, &old, (type)RS2, false, __ATOMIC_SEQ_CST,          \
                                        __ATOMIC_SEQ_CST);                                          \
            RD = (uint64_t)(int64_t)old)
 
 #define LR(name, type)                                                                             \
-    ATOMIC(name, type, ACCESS_LOAD, LOADS, type old = __atomic_load_n(pointer, __ATOMIC_SEQ_CST);         \
+    ATOMIC(name, type, ACCESS_LOAD, LOADS, type old = __atomic_load_n(pointer, __ATOMIC_SEQ_CST);  \
            reservation_drop(hart); hart->reservation_address = va;                                 \
            hart->reservation_value = (uint64_t)(int64_t)old;                                       \
            hart->reservation_size = sizeof(type); hart->reservation_pc = PC();                     \
@@ -247,7 +247,7 @@ static bool translation_fence_allowed(const struct hart *hart)
 
 /* Whether the memory still holds what LR loaded decides; reservation.c tells why that is enough. */
 #define SC(name, type)                                                                             \
-    ATOMIC(name, type, ACCESS_STORE, STORES, type old = (type)hart->reservation_value;                     \
+    ATOMIC(name, type, ACCESS_STORE, STORES, type old = (type)hart->reservation_value;             \
            bool stored = reservation_claim(hart, va, sizeof(type)) &&                              \
                          __atomic_compare_exchange_n(pointer, &old, (type)RS2, false,              \
                                                      __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);          \
@@ -333,10 +333,8 @@ static bool translation_fence_allowed(const struct hart *hart)
 static __attribute__((noinline)) bool execute(struct hart *hart, enum mode mode)
 {
     static const void *const run[CODE_OPS] = {
-        [CODE_UNDECODED] = &&do_undecoded,
-        [CODE_ILLEGAL] = &&illegal,
-        [CODE_STRADDLES] = &&do_straddles,
-        [CODE_END] = &&do_end,
+        [CODE_UNDECODED] = &&do_undecoded, [CODE_ILLEGAL] = &&illegal,
+        [CODE_STRADDLES] = &&do_straddles, [CODE_END] = &&do_end,
         [CODE_BREAK] = &&do_break,
 #define INSN(id, mnemonic, mask, match, format, extension, flags) [INSN_##id] = &&do_##id,
 #include "isa/instructions.def"

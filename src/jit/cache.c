@@ -116,8 +116,7 @@ static struct jit_block *block_translate(struct jit *jit, struct hart *hart, str
                                          uint64_t pc)
 {
     uint64_t breaks[ENGINE_BREAKS_SIZE / sizeof(uint64_t)];
-    ir_read(&jit->ir, page->source, pc, &hart->extensions,
-            engine_breaks_in_page(hart, pc, breaks));
+    ir_read(&jit->ir, page->source, pc, &hart->extensions, engine_breaks_in_page(hart, pc, breaks));
     if (jit->ir.count == 0)
         return NULL;
     ir_fold(&jit->ir);

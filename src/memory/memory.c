@@ -298,8 +298,8 @@ enum memory_kind memory_page(struct memory *memory, uint64_t gpa, uint8_t **host
     return flags & PAGE_WATCHED ? MEMORY_ROM : MEMORY_RAM;
 }
 
-void memory_list(struct memory *memory, void (*tell)(void *opaque, const struct memory_range *range),
-                 void *opaque)
+void memory_list(struct memory *memory,
+                 void (*tell)(void *opaque, const struct memory_range *range), void *opaque)
 {
     const struct block_table *table = atomic_load(&memory->blocks);
     for (size_t i = 0; table && i < table->count; i++) {

@@ -1,7 +1,7 @@
 /*
- * Bytes from a debugger: packets, and a whole session on a machine of two harts whose threads do not
- * run, so that only steps execute anything. The first byte chooses how the rest is cut into pieces,
- * and whether checksums count.
+ * Bytes from a debugger: packets, and a whole session on a machine of two harts whose threads do
+ * not run, so that only steps execute anything. The first byte chooses how the rest is cut into
+ * pieces, and whether checksums count.
  */
 #include <assert.h>
 #include <stdio.h>

@@ -197,8 +197,8 @@ static const struct {
     {{.op = INSN_lhu, .rd = 10, .rs1 = 20}, 2, 2, L},
     {{.op = INSN_lw, .rd = 10, .rs1 = 20}, 4, 4, L},
     {{.op = INSN_ld, .rd = 10, .rs1 = 20}, 8, 8, L},
-    {{.op = INSN_ld, .rd = 10, .rs1 = 20}, 13, 8, L},     /* misaligned */
-    {{.op = INSN_ld, .rd = 10, .rs1 = 20}, 0xffc, 8, L},  /* across pages */
+    {{.op = INSN_ld, .rd = 10, .rs1 = 20}, 13, 8, L},    /* misaligned */
+    {{.op = INSN_ld, .rd = 10, .rs1 = 20}, 0xffc, 8, L}, /* across pages */
     {{.op = INSN_sb, .rs1 = 20, .rs2 = 11}, 3, 1, S},
     {{.op = INSN_sh, .rs1 = 20, .rs2 = 11}, 6, 2, S},
     {{.op = INSN_sw, .rs1 = 20, .rs2 = 11}, 8, 4, S},
@@ -360,7 +360,8 @@ static void memory_is_read_whatever_permissions_say(void **state)
     /* What lies behind the end of RAM is not read. */
     uint8_t bytes[16];
     assert_int_equal(hart_debug_read(hart, RAM + RAM_SIZE - 4, bytes, 16, PRIVILEGE_MACHINE), 4);
-    assert_int_equal(hart_debug_read(hart, RAM + RAM_SIZE - 4096, bytes, 16, PRIVILEGE_MACHINE), 16);
+    assert_int_equal(hart_debug_read(hart, RAM + RAM_SIZE - 4096, bytes, 16, PRIVILEGE_MACHINE),
+                     16);
     finish();
 }
 
