@@ -7,7 +7,7 @@ from targets import DebugTest, image, line, symbols
 from test_remote import PC, RemoteTest, csr_number
 
 USER_DATA = 0x20000
-LSR, MTIME, FINISHER = 0x10000005, 0x200bff8, 0x100000
+LSR, MSIP, MTIME, FINISHER = 0x10000005, 0x2000000, 0x200bff8, 0x100000
 
 
 class MonitorTest(RemoteTest):
@@ -141,6 +141,20 @@ class Devices(MonitorTest):
         self.monitor("mmio read 4 0x2000000", r"0")
         self.monitor("mmio write 4 0x2000000 1")
         self.monitor("mmio read 4 0x2000000", r"1")
+
+    def test_mmio_by_memory_packets(self):
+        self.error(f"m{MSIP:x},4", f"M{MSIP:x},4:01000000")
+        self.monitor("mmio memory on")
+        self.ok(f"M{MSIP:x},4:01000000")
+        self.assertEqual(self.client.read_memory(MSIP, 4), b"\1\0\0\0")
+        self.assertEqual(len(self.client.read_memory(MTIME, 8)), 8)
+        self.monitor("mmio memory off")
+        self.error(f"m{MSIP:x},4")
+        # It ends with its session.
+        self.monitor("mmio memory on")
+        self.client.close()
+        self.client = self.connect()
+        self.error(f"m{MSIP:x},4")
 
     def test_mmio_ends_the_machine(self):
         self.client.send("qRcmd," + f"mmio write 4 {FINISHER:#x} 0x153333".encode().hex())
