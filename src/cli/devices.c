@@ -67,8 +67,8 @@ static int list_groups(struct devices *devices)
 
 static int check_machine(struct devices *devices)
 {
-    bool ready = passthrough_check_print(devices->manager, devices->options->memory, stdout,
-                                         devices->flags);
+    bool ready =
+        passthrough_check_print(devices->manager, devices->options->memory, stdout, devices->flags);
     return ready ? 0 : STATUS_NOT_READY;
 }
 
@@ -221,7 +221,8 @@ static const struct action *find_action(const char *word, struct error *err)
     if (nearest.name)
         error_set(err, "devices does not know '%s': did you mean %s?", word, nearest.name);
     else
-        error_set(err, "devices does not know '%s': it is list, show, groups, check, bind or unbind",
+        error_set(err,
+                  "devices does not know '%s': it is list, show, groups, check, bind or unbind",
                   word);
     return NULL;
 }

@@ -62,8 +62,8 @@ bool pci_address_parse(const char *text, struct pci_address *address, struct err
         return false;
     if (has_function && !read_part(whole, &text, '\0', &function_part, &function, err))
         return false;
-    *address = (struct pci_address){(uint32_t)domain, (uint8_t)bus, (uint8_t)device,
-                                    (uint8_t)function};
+    *address =
+        (struct pci_address){(uint32_t)domain, (uint8_t)bus, (uint8_t)device, (uint8_t)function};
     return true;
 }
 

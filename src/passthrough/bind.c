@@ -153,7 +153,8 @@ static bool check_group(const struct passthrough_manager *manager,
     }
     if (!list[0])
         return true;
-    return error_set(err, "IOMMU group %d would not be viable, because the host's drivers keep %s: %s",
+    return error_set(err,
+                     "IOMMU group %d would not be viable, because the host's drivers keep %s: %s",
                      group, list,
                      bridge ? "another slot may be in a group without a bridge that has a driver"
                             : "bind those too, or give --group");
@@ -177,10 +178,11 @@ static bool check_bind(const struct passthrough_manager *manager,
                          "check' says what to do",
                          info->name);
     if (info->virtual_functions)
-        return error_set(err,
-                         "%s has %u virtual functions, which would end with its driver: name one of "
-                         "those, or give --force",
-                         info->name, info->virtual_functions);
+        return error_set(
+            err,
+            "%s has %u virtual functions, which would end with its driver: name one of "
+            "those, or give --force",
+            info->name, info->virtual_functions);
     return guard_check(&manager->host, info, err) &&
            check_group(manager, devices, count, info->group, err);
 }
@@ -193,8 +195,9 @@ static bool check_permission(const struct passthrough_manager *manager, struct e
     char *path = host_path(&manager->host, "/sys/bus/pci/drivers_probe");
     bool ok = access(path, W_OK) == 0;
     if (!ok)
-        error_set_errno(err, errno, "cannot write to %s (binding needs root: put sudo before the "
-                                    "command)",
+        error_set_errno(err, errno,
+                        "cannot write to %s (binding needs root: put sudo before the "
+                        "command)",
                         path);
     free(path);
     return ok;
@@ -259,10 +262,11 @@ static bool bind_one(struct passthrough_manager *manager, struct passthrough_inf
         return false;
     bool ok = carry_out(manager, info, &plan, err);
     if (ok && strcmp(info->driver, VFIO_DRIVER) != 0)
-        ok = error_set(err,
-                       "vfio-pci did not take %s, which has %s%s now: the kernel's log (dmesg) says "
-                       "why",
-                       info->name, info->driver[0] ? "the driver " : "no driver", info->driver);
+        ok =
+            error_set(err,
+                      "vfio-pci did not take %s, which has %s%s now: the kernel's log (dmesg) says "
+                      "why",
+                      info->name, info->driver[0] ? "the driver " : "no driver", info->driver);
     if (!ok)
         give_back(manager, info);
     return ok;

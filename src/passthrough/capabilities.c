@@ -99,7 +99,7 @@ struct row {
     const char *key;
     enum format format;
     const char *unit;
-    const char *const *names; /* NULL ends them; "" has no name */
+    const char *const *names;  /* NULL ends them; "" has no name */
     uint8_t if_offset, if_bit; /* shown only if that bit of a 16-bit register is set; 0: always */
 };
 
@@ -119,10 +119,9 @@ static const char *const port_types[] = {"endpoint",
                                          "event collector",
                                          NULL};
 static const char *const aspm[] = {"none", "L0s", "L1", "L0s and L1", NULL};
-static const char *const acs[] = {"source validation", "translation blocking",
-                                  "request redirect",  "completion redirect",
-                                  "upstream forward",  "egress control",
-                                  "direct translated", NULL};
+static const char *const acs[] = {
+    "source validation", "translation blocking", "request redirect",  "completion redirect",
+    "upstream forward",  "egress control",       "direct translated", NULL};
 static const char *const substates[] = {"PCI-PM L1.2", "PCI-PM L1.1", "ASPM L1.2", "ASPM L1.1",
                                         NULL};
 static const char *const atomics[] = {"32", "64", "128 CAS", NULL};

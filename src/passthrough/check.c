@@ -120,12 +120,12 @@ static void check_container(const struct passthrough_manager *manager,
                             struct passthrough_check *check)
 {
     check->name = "container";
-    if (!host_exists(&manager->host, "/dev/vfio/vfio")) {
-        bool waits = driver->state != PASSTHROUGH_CHECK_RIGHT;
-        check_set(check, waits ? PASSTHROUGH_CHECK_WAITS : PASSTHROUGH_CHECK_WRONG,
-                  "/dev/vfio/vfio is not there%s", waits ? " before the driver is" : "");
-        if (!waits)
-            check_remedy(check, "as root: modprobe vfio_iommu_type1");
+    /* Its modes are set when the driver is loaded. */
+    if (driver->state != PASSTHROUGH_CHECK_RIGHT) {
+        check_set(check, PASSTHROUGH_CHECK_WAITS, "/dev/vfio/vfio comes with the driver");
+    } else if (!host_exists(&manager->host, "/dev/vfio/vfio")) {
+        check_set(check, PASSTHROUGH_CHECK_WRONG, "/dev/vfio/vfio is not there");
+        check_remedy(check, "as root: modprobe vfio_iommu_type1");
     } else if (!may_open(&manager->host, who, "/dev/vfio/vfio")) {
         check_set(check, PASSTHROUGH_CHECK_WRONG, "you may not open /dev/vfio/vfio");
         check_remedy(check, "as root: chmod 0666 /dev/vfio/vfio (it gives access to no device)");
@@ -312,7 +312,8 @@ bool passthrough_check_print(const struct passthrough_manager *manager, uint64_t
         if (checks[i].remedy[0])
             print_wrapped(out, checks[i].remedy, 17, text_width(flags));
     }
-    fprintf(out, "%s\n", ready ? "This machine is ready to give devices to guests."
-                               : "This machine is not ready to give devices to guests.");
+    fprintf(out, "%s\n",
+            ready ? "This machine is ready to give devices to guests."
+                  : "This machine is not ready to give devices to guests.");
     return ready;
 }

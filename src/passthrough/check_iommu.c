@@ -43,8 +43,9 @@ static const char *const other_hypervisor =
 
 static const char *const firmware_remedies[] = {
     [PROCESSOR_UNKNOWN] = "look in the firmware's setup for a switch named IOMMU",
-    [PROCESSOR_INTEL] = "in the firmware's setup, switch on \"Intel VT-d\" (\"VT for Directed I/O\";"
-                        " often under CPU, chipset or system agent)",
+    [PROCESSOR_INTEL] =
+        "in the firmware's setup, switch on \"Intel VT-d\" (\"VT for Directed I/O\";"
+        " often under CPU, chipset or system agent)",
     [PROCESSOR_AMD] = "in the firmware's setup, switch on \"IOMMU\" (or \"AMD-Vi\"; often under "
                       "AMD CBS, NBIO), not only \"SVM\"",
     [PROCESSOR_ARM] = "the firmware has to describe the SMMU (ACPI table IORT, or the device tree):"
@@ -52,7 +53,9 @@ static const char *const firmware_remedies[] = {
 };
 
 static const char *const tables[] = {
-    [PROCESSOR_UNKNOWN] = "DMAR", [PROCESSOR_INTEL] = "DMAR", [PROCESSOR_AMD] = "IVRS",
+    [PROCESSOR_UNKNOWN] = "DMAR",
+    [PROCESSOR_INTEL] = "DMAR",
+    [PROCESSOR_AMD] = "IVRS",
     [PROCESSOR_ARM] = "IORT",
 };
 
@@ -144,16 +147,16 @@ void check_firmware(const struct passthrough_manager *manager, struct passthroug
     for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
         if (!host_exists(host, "/sys/firmware/acpi/tables/%s", tables[i]))
             continue;
-        check_set(check, PASSTHROUGH_CHECK_RIGHT, "tells of an IOMMU (ACPI table %s)", tables[i]);
+        check_set(check, PASSTHROUGH_CHECK_RIGHT, "announces an IOMMU (ACPI table %s)", tables[i]);
         return;
     }
     if (found || passthrough_iommu_on(manager)) {
-        check_set(check, PASSTHROUGH_CHECK_RIGHT, "tells of an IOMMU");
+        check_set(check, PASSTHROUGH_CHECK_RIGHT, "announces an IOMMU");
     } else if (platform.virtual) {
         check_set(check, PASSTHROUGH_CHECK_WRONG, "this virtual machine has no IOMMU");
         check_remedy(check, "%s", hypervisor_remedy(&platform));
     } else {
-        check_set(check, PASSTHROUGH_CHECK_WRONG, "does not tell of an IOMMU (no ACPI table %s)",
+        check_set(check, PASSTHROUGH_CHECK_WRONG, "announces no IOMMU (no ACPI table %s)",
                   tables[platform.processor]);
         check_remedy(check, "%s", firmware_remedies[platform.processor]);
     }
@@ -166,8 +169,8 @@ static bool has_parameter(const char *line, const char *word)
 {
     size_t length = strlen(word);
     for (const char *place = line; (place = strstr(place, word)); place += length)
-        if ((place == line || place[-1] == ' ') && (!place[length] || place[length] == ' ' ||
-                                                    place[length] == ','))
+        if ((place == line || place[-1] == ' ') &&
+            (!place[length] || place[length] == ' ' || place[length] == ','))
             return true;
     return false;
 }

@@ -60,28 +60,28 @@ static const struct {
     {AMD, 0x17f0, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},
     {INTEL, ANY_DEVICE, 0, 0x1200, 0xffff, PASSTHROUGH_NPU_NPU}, /* Core Ultra */
     /* Intel's neural accelerators and data movers report "system peripheral". */
-    {INTEL, 0x4511, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_NPU}, /* GNA, Elkhart Lake */
-    {INTEL, 0x9a11, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_NPU}, /* GNA, Tiger Lake */
-    {INTEL, 0x464f, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_NPU}, /* GNA, Alder Lake */
-    {INTEL, 0xa74f, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_NPU}, /* GNA, Raptor Lake */
+    {INTEL, 0x4511, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_NPU},         /* GNA, Elkhart Lake */
+    {INTEL, 0x9a11, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_NPU},         /* GNA, Tiger Lake */
+    {INTEL, 0x464f, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_NPU},         /* GNA, Alder Lake */
+    {INTEL, 0xa74f, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_NPU},         /* GNA, Raptor Lake */
     {INTEL, 0x0b25, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_ACCELERATOR}, /* DSA */
     {INTEL, 0x0cfe, 0xffff, 0x0880, 0xffff, PASSTHROUGH_NPU_ACCELERATOR}, /* IAA */
-    {0x1ac1, 0x089a, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Google Edge TPU */
-    {0x1ae0, 0x0027, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Google TPU v2, v3 */
-    {0x1ae0, 0x005e, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* v4 */
-    {0x1ae0, 0x0062, 0xfffe, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* v5p, v5e */
-    {0x1da3, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Habana Labs */
-    {0x1e60, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Hailo */
-    {0x1e52, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Tenstorrent */
-    {0x1ed2, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* FuriosaAI */
-    {0x1eff, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Rebellions */
-    {0x1fe9, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* MemryX */
-    {0xcabc, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Cambricon */
-    {0x19e5, 0xd100, 0xff00, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Huawei Ascend */
-    {0x19e5, 0xd800, 0xff00, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Huawei Ascend */
-    {QUALCOMM, 0xa100, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Cloud AI 100 */
-    {0x1d0f, 0x7064, 0xfffc, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Amazon Inferentia */
-    {0x1d0f, 0x7164, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Trainium */
+    {0x1ac1, 0x089a, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},          /* Google Edge TPU */
+    {0x1ae0, 0x0027, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},          /* Google TPU v2, v3 */
+    {0x1ae0, 0x005e, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},          /* v4 */
+    {0x1ae0, 0x0062, 0xfffe, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},          /* v5p, v5e */
+    {0x1da3, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},           /* Habana Labs */
+    {0x1e60, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},           /* Hailo */
+    {0x1e52, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},           /* Tenstorrent */
+    {0x1ed2, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},           /* FuriosaAI */
+    {0x1eff, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},           /* Rebellions */
+    {0x1fe9, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},           /* MemryX */
+    {0xcabc, ANY_DEVICE, 0, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},           /* Cambricon */
+    {0x19e5, 0xd100, 0xff00, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},          /* Huawei Ascend */
+    {0x19e5, 0xd800, 0xff00, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},          /* Huawei Ascend */
+    {QUALCOMM, 0xa100, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},        /* Cloud AI 100 */
+    {0x1d0f, 0x7064, 0xfffc, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},          /* Amazon Inferentia */
+    {0x1d0f, 0x7164, 0xffff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU},          /* Trainium */
     {0x1d0f, 0x7264, 0xfeff, ANY_CLASS, 0, PASSTHROUGH_NPU_NPU}, /* Inferentia 2, Trainium 2 */
 
     {ANY_VENDOR, ANY_DEVICE, 0, 0x1200, 0xff00, PASSTHROUGH_NPU_ACCELERATOR},
@@ -104,12 +104,12 @@ static const struct {
     {ANY_VENDOR, ANY_DEVICE, 0, 0x0c06, 0xffff, PASSTHROUGH_NETWORK_INFINIBAND},
     {INTEL, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI},
     {QUALCOMM, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI},
-    {0x168c, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI}, /* Atheros */
-    {0x10ec, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI}, /* Realtek */
-    {0x14c3, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI}, /* MediaTek */
-    {0x14e4, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI}, /* Broadcom */
-    {0x11ab, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI}, /* Marvell */
-    {0x1814, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI}, /* Ralink */
+    {0x168c, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI},     /* Atheros */
+    {0x10ec, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI},     /* Realtek */
+    {0x14c3, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI},     /* MediaTek */
+    {0x14e4, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI},     /* Broadcom */
+    {0x11ab, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI},     /* Marvell */
+    {0x1814, ANY_DEVICE, 0, 0x0280, 0xffff, PASSTHROUGH_NETWORK_WIFI},     /* Ralink */
     {ANY_VENDOR, ANY_DEVICE, 0, 0x0d20, 0xfffe, PASSTHROUGH_NETWORK_WIFI}, /* 802.11 a and b */
     {ANY_VENDOR, ANY_DEVICE, 0, 0x0200, 0xff00, PASSTHROUGH_NETWORK_OTHER},
 

@@ -1,14 +1,14 @@
 /* A copy of a configuration space: values and the two lists of capabilities. Bounds come first. */
 #include "passthrough/internal.h"
 
-#define CONFIG_STATUS            0x06
-#define CONFIG_HEADER_TYPE       0x0e
-#define CONFIG_CARDBUS_LIST      0x14
-#define CONFIG_CAPABILITIES      0x34
-#define STATUS_CAPABILITIES      0x10
-#define HEADER_CARDBUS           2
-#define STANDARD_START           0x40
-#define EXTENDED_START           0x100
+#define CONFIG_STATUS       0x06
+#define CONFIG_HEADER_TYPE  0x0e
+#define CONFIG_CARDBUS_LIST 0x14
+#define CONFIG_CAPABILITIES 0x34
+#define STATUS_CAPABILITIES 0x10
+#define HEADER_CARDBUS      2
+#define STANDARD_START      0x40
+#define EXTENDED_START      0x100
 
 bool config_space_read(struct config_space *space, struct passthrough_device *device,
                        struct error *err)
@@ -70,8 +70,7 @@ static void walk_standard(struct walk *walk)
                     &next);
     while ((next &= 0xfc) >= STANDARD_START && walk_to(walk, next) &&
            config_space_u16(walk->space, next, &header) && (header & 0xff) != 0xff) {
-        walk->list[walk->count++] =
-            (struct config_capability){.id = header & 0xff, .offset = next};
+        walk->list[walk->count++] = (struct config_capability){.id = header & 0xff, .offset = next};
         next = (uint8_t)(header >> 8);
     }
 }
@@ -84,11 +83,10 @@ static void walk_extended(struct walk *walk)
            config_space_u32(walk->space, next, &header) && header && header != UINT32_MAX) {
         /* Number 0 only links to the next. */
         if (header & 0xffff)
-            walk->list[walk->count++] =
-                (struct config_capability){.extended = true,
-                                           .id = header & 0xffff,
-                                           .version = header >> 16 & 0xf,
-                                           .offset = (uint16_t)next};
+            walk->list[walk->count++] = (struct config_capability){.extended = true,
+                                                                   .id = header & 0xffff,
+                                                                   .version = header >> 16 & 0xf,
+                                                                   .offset = (uint16_t)next};
         next = header >> 20 & 0xffc;
     }
 }

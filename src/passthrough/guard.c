@@ -101,8 +101,8 @@ static bool carries_default_route(const struct host *host, const char *device, c
     for (unsigned i = 0; i < ARRAY_SIZE(files) && !found; i++) {
         char *text = host_read_all(host, "%s", files[i]), *rest = text;
         for (char *line; text && !found && (line = strsep(&rest, "\n"));)
-            found = default_route(line, i == 1, interface) &&
-                    interface_on(host, interface, device, 4);
+            found =
+                default_route(line, i == 1, interface) && interface_on(host, interface, device, 4);
         free(text);
     }
     return found;

@@ -75,14 +75,15 @@ static void unescape(char *text)
     for (; *text; text++) {
         bool octal = text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' &&
                      text[2] <= '7' && text[3] >= '0' && text[3] <= '7';
-        *out++ = octal ? (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0'))
-                       : *text;
+        *out++ =
+            octal ? (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0')) : *text;
         text += octal ? 3 : 0;
     }
     *out = '\0';
 }
 
-/* A line of mountinfo: its block device by number, or by the source for filesystems that hide it. */
+/* A line of mountinfo: its block device by number, or by the source for filesystems that hide it.
+ */
 static bool mount_on(const struct host *host, char *line, const char *device, char *where,
                      size_t size)
 {
@@ -98,8 +99,7 @@ static bool mount_on(const struct host *host, char *line, const char *device, ch
     if (!rest || sscanf(rest + 3, "%*s %1023s", source) != 1)
         return false;
     unescape(source);
-    return block_name(host, source, name, sizeof(name)) &&
-           block_on(host, name, device, DEPTH_MAX);
+    return block_name(host, source, name, sizeof(name)) && block_on(host, name, device, DEPTH_MAX);
 }
 
 static bool mounted(const struct host *host, const char *device, char *why, size_t size)
@@ -123,8 +123,8 @@ static bool swaps(const struct host *host, const char *device, char *why, size_t
         if (sscanf(line, "%511s", path) != 1)
             continue;
         unescape(path);
-        found = block_name(host, path, name, sizeof(name)) &&
-                block_on(host, name, device, DEPTH_MAX);
+        found =
+            block_name(host, path, name, sizeof(name)) && block_on(host, name, device, DEPTH_MAX);
         if (found)
             snprintf(why, size, "the host swaps to a disk on it (%.120s)", path);
     }

@@ -11,8 +11,8 @@
 static int open_config(struct passthrough_device *device, int flags, struct error *err)
 {
     const struct passthrough_manager *manager = device->opaque;
-    char *path = xasprintf("%s/sys/bus/pci/devices/%s/config", manager->host.root,
-                           device->info.name);
+    char *path =
+        xasprintf("%s/sys/bus/pci/devices/%s/config", manager->host.root, device->info.name);
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         error_set(err, "the device %s is gone", device->info.name);
@@ -180,8 +180,7 @@ bool passthrough_manager_add(struct passthrough_manager *manager, struct passthr
     size_t place = find_place(manager, &device->info.address, &taken);
     if (taken)
         return error_set(err, "there is a device %s already", device->info.name);
-    manager->devices =
-        xrealloc(manager->devices, (manager->count + 1) * sizeof(*manager->devices));
+    manager->devices = xrealloc(manager->devices, (manager->count + 1) * sizeof(*manager->devices));
     memmove(manager->devices + place + 1, manager->devices + place,
             (manager->count - place) * sizeof(*manager->devices));
     manager->devices[place] = device;

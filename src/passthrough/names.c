@@ -4,9 +4,9 @@
 
 #ifdef HAVE_LIBPCI
 
-#include <setjmp.h>
+#    include <setjmp.h>
 
-#include "passthrough/libpci.h"
+#    include "passthrough/libpci.h"
 
 struct pci_names {
     struct pci_access *access;

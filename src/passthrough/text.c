@@ -19,10 +19,9 @@ const char *text_colour(unsigned flags, const char *code)
     static const struct {
         const char *code, *sequence;
     } sequences[] = {
-        {"0", "\033[0m"},       {"1", "\033[1m"},       {"2", "\033[2m"},
-        {"31", "\033[31m"},     {"32", "\033[32m"},     {"33", "\033[33m"},
-        {"36", "\033[36m"},     {"1;32", "\033[1;32m"}, {"1;35", "\033[1;35m"},
-        {"1;31", "\033[1;31m"},
+        {"0", "\033[0m"},       {"1", "\033[1m"},       {"2", "\033[2m"},   {"31", "\033[31m"},
+        {"32", "\033[32m"},     {"33", "\033[33m"},     {"36", "\033[36m"}, {"1;32", "\033[1;32m"},
+        {"1;35", "\033[1;35m"}, {"1;31", "\033[1;31m"},
     };
     for (size_t i = 0; flags & PASSTHROUGH_PRINT_COLOUR && i < ARRAY_SIZE(sequences); i++)
         if (!strcmp(sequences[i].code, code))
@@ -76,15 +75,20 @@ static void fit_name(const struct passthrough_info *info, char *text, size_t wid
     char vendor[64], whole[256];
     short_vendor(info, vendor, sizeof(vendor));
     const char *device = info->device_name;
+    /* Some devices bear their vendor's name already. */
+    if (!strncmp(device, vendor, strlen(vendor)))
+        vendor[0] = '\0';
+    const char *space = *vendor ? " " : "";
     if (*device)
-        snprintf(whole, sizeof(whole), "%s %s", vendor, device);
+        snprintf(whole, sizeof(whole), "%s%s%s", vendor, space, device);
     else
-        snprintf(whole, sizeof(whole), "%s%s%04x:%04x", vendor, *vendor ? " " : "", info->vendor,
-                 info->device);
-    /* What it is sold as stands in brackets. */
+        snprintf(whole, sizeof(whole), "%s%s%04x:%04x", vendor, space, info->vendor, info->device);
+    /* What a GPU or NIC is sold as stands in brackets. */
     const char *open = strrchr(device, '['), *close = open ? strchr(open, ']') : NULL;
-    if (strlen(whole) > width && close)
-        snprintf(whole, sizeof(whole), "%s %.*s", vendor, (int)(close - open - 1), open + 1);
+    enum passthrough_type type = passthrough_kind_type(info->kind);
+    if (strlen(whole) > width && close && type <= PASSTHROUGH_NETWORK)
+        snprintf(whole, sizeof(whole), "%s%s%.*s", vendor, space, (int)(close - open - 1),
+                 open + 1);
     snprintf(text, width + 1, "%s", whole);
     if (strlen(whole) > width)
         memcpy(text + width - 2, "..", 2);
@@ -122,6 +126,13 @@ static void measure(struct table *table, const struct passthrough_info *info)
     table->type = type > table->type ? type : table->type;
 }
 
+/* Names get what the other columns leave. */
+static void fit_table(struct table *table, unsigned others)
+{
+    unsigned width = text_width(table->flags);
+    table->name = width > others + NAME_MIN ? width - others : NAME_MIN;
+}
+
 static void print_row(const struct table *table, const struct passthrough_info *info)
 {
     unsigned flags = table->flags;
@@ -132,8 +143,8 @@ static void print_row(const struct table *table, const struct passthrough_info *
     fprintf(table->out, "%-*s  %s%-*s%s  %-*s  %s%-*s%s  %5s\n", (int)table->address, info->name,
             text_colour(flags, type_colours[passthrough_kind_type(info->kind)]), (int)table->type,
             short_type(info), text_colour(flags, "0"), (int)table->name, name,
-            text_colour(flags, !strcmp(info->driver, VFIO_DRIVER) ? "32" : "0"),
-            (int)table->driver, or_dash(info->driver), text_colour(flags, "0"), group);
+            text_colour(flags, !strcmp(info->driver, VFIO_DRIVER) ? "32" : "0"), (int)table->driver,
+            or_dash(info->driver), text_colour(flags, "0"), group);
 }
 
 void passthrough_manager_print(const struct passthrough_manager *manager, uint32_t kinds, FILE *out,
@@ -159,9 +170,7 @@ void passthrough_manager_print(const struct passthrough_manager *manager, uint32
         fprintf(out, "There are no such PCI devices.\n");
         return;
     }
-    unsigned others = table.address + table.type + table.driver + 5 + 8;
-    unsigned width = text_width(flags);
-    table.name = width > others + NAME_MIN ? width - others : NAME_MIN;
+    fit_table(&table, table.address + table.type + table.driver + 5 + 8);
     fprintf(out, "%s%-*s  %-*s  %-*s  %-*s  GROUP%s\n", text_colour(flags, "1"), (int)table.address,
             "ADDRESS", (int)table.type, "TYPE", (int)table.name, "DEVICE", (int)table.driver,
             "DRIVER", text_colour(flags, "0"));
@@ -286,11 +295,12 @@ void passthrough_device_print(const struct passthrough_manager *manager,
 
 /* --- Groups --- */
 
-static void print_group_row(const struct passthrough_manager *manager, int group, FILE *out,
-                            unsigned flags, unsigned width)
+static void print_group_row(const struct passthrough_manager *manager, int group,
+                            const struct table *table)
 {
-    struct error err;
-    bool viable = passthrough_group_viable(manager, group, &err), first = true;
+    FILE *out = table->out;
+    unsigned flags = table->flags;
+    bool viable = passthrough_group_viable(manager, group, NULL), first = true;
     for (size_t i = 0; i < manager->count; i++) {
         const struct passthrough_device *device = manager->devices[i];
         const struct passthrough_info *info = &device->info;
@@ -298,10 +308,13 @@ static void print_group_row(const struct passthrough_manager *manager, int group
         if (info->group != group)
             continue;
         snprintf(number, sizeof(number), "%d", group);
-        fit_name(info, name, width);
-        fprintf(out, "%5s  %s%-6s%s  %-12s  %-*s  %s%s%s\n", first ? number : "",
-                text_colour(flags, viable ? "32" : "33"), !first ? "" : viable ? "viable" : "in use",
-                text_colour(flags, "0"), info->name, (int)width, name,
+        fit_name(info, name, table->name);
+        fprintf(out, "%5s  %s%-6s%s  %-*s  %-*s  %s%s%s\n", first ? number : "",
+                text_colour(flags, viable ? "32" : "33"),
+                !first   ? ""
+                : viable ? "viable"
+                         : "in use",
+                text_colour(flags, "0"), (int)table->address, info->name, (int)table->name, name,
                 text_colour(flags, passthrough_device_hinders(device) ? "33" : "0"),
                 or_dash(info->driver), text_colour(flags, "0"));
         first = false;
@@ -320,17 +333,15 @@ void passthrough_groups_print(const struct passthrough_manager *manager, FILE *o
                      "'hartvisor devices check' says what to do.\n");
         return;
     }
-    unsigned width = text_width(flags), driver = 6;
-    for (size_t i = 0; i < manager->count; i++) {
-        unsigned length = (unsigned)strlen(manager->devices[i]->info.driver);
-        driver = length > driver ? length : driver;
-    }
-    width = width > 31 + driver + NAME_MIN ? width - 31 - driver : NAME_MIN;
+    struct table table = {out, flags, 7, 4, 0, 6};
+    for (size_t i = 0; i < manager->count; i++)
+        measure(&table, &manager->devices[i]->info);
+    fit_table(&table, table.address + table.driver + 5 + 6 + 8);
     int *groups = xcalloc(count, sizeof(*groups));
     passthrough_groups(manager, groups, count);
-    fprintf(out, "%sGROUP  STATE   ADDRESS       %-*s  DRIVER%s\n", text_colour(flags, "1"),
-            (int)width, "DEVICE", text_colour(flags, "0"));
+    fprintf(out, "%sGROUP  STATE   %-*s  %-*s  DRIVER%s\n", text_colour(flags, "1"),
+            (int)table.address, "ADDRESS", (int)table.name, "DEVICE", text_colour(flags, "0"));
     for (size_t i = 0; i < count; i++)
-        print_group_row(manager, groups[i], out, flags, width);
+        print_group_row(manager, groups[i], &table);
     free(groups);
 }
