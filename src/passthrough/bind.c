@@ -66,18 +66,21 @@ static void plan_bind(const struct passthrough_manager *manager,
     plan_step(plan, numbers, "/sys/bus/pci/drivers/" VFIO_DRIVER "/remove_id")->may_fail = true;
 }
 
+/* A device that has another driver than vfio-pci keeps it, and loses the override only. */
 static void plan_unbind(const struct passthrough_manager *manager,
                         const struct passthrough_info *info, struct plan *plan, char former[64])
 {
     bool known = bind_state_get(manager, info->name, former, 64);
+    bool has_vfio = !strcmp(info->driver, VFIO_DRIVER), is_free = has_vfio || !info->driver[0];
     plan->count = 0;
-    if (info->driver[0])
+    if (has_vfio)
         plan_step(plan, info->name, "/sys/bus/pci/devices/%s/driver/unbind", info->name);
     if (has_override(manager, info->name))
         plan_step(plan, "\n", "/sys/bus/pci/devices/%s/driver_override", info->name);
-    if (known && *former && host_exists(&manager->host, "/sys/bus/pci/drivers/%s", former))
+    if (is_free && known && *former &&
+        host_exists(&manager->host, "/sys/bus/pci/drivers/%s", former))
         plan_step(plan, info->name, "/sys/bus/pci/drivers/%s/bind", former)->may_fail = true;
-    else if (!known || *former)
+    else if (is_free && (!known || *former))
         plan_step(plan, info->name, "/sys/bus/pci/drivers_probe")->may_fail = true;
     if (!known)
         former[0] = '\0';
@@ -88,8 +91,10 @@ static void print_plan(const struct plan *plan, FILE *out)
     for (unsigned i = 0; i < plan->count; i++) {
         const struct step *step = &plan->steps[i];
         const char *quote = strchr(step->text, ' ') ? "'" : "";
-        fprintf(out, "echo %s%s%s > %s\n", quote, step->text[0] == '\n' ? "" : step->text, quote,
-                step->path);
+        if (step->text[0] == '\n')
+            fprintf(out, "echo > %s\n", step->path);
+        else
+            fprintf(out, "echo %s%s%s > %s\n", quote, step->text, quote, step->path);
     }
 }
 
@@ -244,11 +249,11 @@ static struct set make_set(const struct passthrough_manager *manager,
 static void give_back(struct passthrough_manager *manager, struct passthrough_info *info)
 {
     struct plan plan;
-    struct error ignored;
     char former[64];
     plan_unbind(manager, info, &plan, former);
-    if (!carry_out(manager, info, &plan, &ignored))
-        log_warning("%s", ignored.message);
+    for (unsigned i = 0; i < plan.count; i++)
+        plan.steps[i].may_fail = true; /* what can be done is done */
+    carry_out(manager, info, &plan, NULL);
     bind_state_set(manager, info->name, NULL, NULL);
 }
 

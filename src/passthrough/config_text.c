@@ -31,7 +31,7 @@ static void paragraph_item(struct paragraph *paragraph, const char *text)
 
 static void print_field(void *opaque, const struct field *field)
 {
-    char text[200], label[64];
+    char text[256], label[64];
     snprintf(label, sizeof(label), "%s", field->key);
     for (char *blank = label; (blank = strchr(blank, '_'));)
         *blank = ' ';

@@ -112,7 +112,7 @@ struct field {
     const char *unit;
     enum field_type type;
     uint64_t number;
-    char text[80];
+    char text[160];
 };
 
 typedef void field_sink(void *opaque, const struct field *field);

@@ -15,7 +15,7 @@ static int open_config(struct passthrough_device *device, int flags, struct erro
         xasprintf("%s/sys/bus/pci/devices/%s/config", manager->host.root, device->info.name);
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
-        error_set(err, "the device %s is gone", device->info.name);
+        error_set(err, "there is no %s: the device is gone, or was not recorded", path);
     else if (fd < 0)
         error_set_errno(err, errno, "cannot open the configuration space %s%s", path,
                         errno == EACCES ? " (only root may)" : "");

@@ -401,6 +401,18 @@ static void recorded_line(char *line)
     }
 }
 
+static int recorded_remove_one(const char *path, const struct stat *status, int type,
+                               struct FTW *place)
+{
+    return remove(path);
+}
+
+/* Removes a folder and all that is in it. */
+static inline void recorded_host_remove(const char *root)
+{
+    nftw(root, recorded_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 /* Makes the machine of `file` in the folder `root`, which exists. */
 static void recorded_host_make(const char *file, const char *root)
 {
