@@ -96,6 +96,7 @@ char *text_size(uint64_t bytes, char text[32]); /* "16 MiB" */
 
 struct json_object *json_device(const struct passthrough_info *info);
 struct json_object *json_config_space(const struct config_space *space);
+struct json_object *json_product_data(const struct product_field *list, size_t count);
 void json_print(FILE *out, struct json_object *object); /* and puts it */
 void json_groups(const struct passthrough_manager *manager, FILE *out);
 
