@@ -40,13 +40,18 @@ void pci_names_find(struct pci_names *names, struct passthrough_info *info);
 /* From class_code, vendor, device and address. */
 void classify(struct passthrough_info *info);
 
-/* --- guard.c, guard_disk.c: what the host lives on --- */
+/* --- guard.c, guard_disk.c, guard_users.c: what the host lives on --- */
 
 /* False, with err saying why, if the host would miss the device. */
 bool guard_check(const struct host *host, const struct passthrough_info *info, struct error *err);
 
 /* Each puts a reason into `why` if the host uses the device. */
 bool guard_disk(const struct host *host, const char *name, char *why, size_t size);
+bool guard_users(const struct host *host, const struct passthrough_info *info, char *why,
+                 size_t size);
+
+/* A process that has one of those files open, as far as may be seen; 0: none. */
+long guard_process(const struct host *host, char *const *paths, size_t count, char name[32]);
 
 /* Whether a path below /sys leads through the PCI device of that name. */
 bool guard_path_has(const char *path, const char *name);
