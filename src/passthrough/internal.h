@@ -86,8 +86,9 @@ void check_platform(const struct passthrough_manager *manager, struct passthroug
 void check_firmware(const struct passthrough_manager *manager, struct passthrough_check *check);
 void check_parameters(const struct passthrough_manager *manager, struct passthrough_check *check);
 void check_iommu(const struct passthrough_manager *manager, struct passthrough_check *check);
+void check_interrupts(const struct passthrough_manager *manager, struct passthrough_check *check);
 
-/* Fills a check. `remedy` may be empty; "%s" takes nothing but texts. */
+/* Fills a check, whose name is set. */
 void check_set(struct passthrough_check *check, enum passthrough_check_state state,
                const char *format, ...) __attribute__((format(printf, 3, 4)));
 void check_remedy(struct passthrough_check *check, const char *format, ...)
