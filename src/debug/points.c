@@ -235,7 +235,7 @@ void points_apply(struct points *points, bool running)
         .calls = points->catch.calls,
         .waits = points->catch.waits,
     };
-    machine_debug_set_points(points->machine, &set, points->catch.starts);
+    machine_debug_set_points(points->machine, &set, points->catch.starts || points->catch.events);
     free(watches);
     points->watches_changed = false;
     if (!running)

@@ -4,7 +4,8 @@
  * All-stop: `running` from the packet that lets harts go until the stop reply. When a hart stops by
  * itself the others are held at once, on its thread; run_stopped then waits for them and tells the
  * client of one. What others have to tell waits for the next resumption, which tells it instead of
- * resuming; but breakpoints that were only reached are reached again.
+ * resuming; but breakpoints that were only reached are reached again, and of steps that ended
+ * beside it nobody is told.
  *
  * Non-stop: each stop is told by a notification, the next one after the client has asked for it
  * (vStopped).
@@ -171,10 +172,14 @@ static void stop_all(struct debug_session *session, unsigned index)
     for (unsigned i = 0; i < session->hart_count; i++) {
         struct session_hart *hart = &session->harts[i];
         hart->stopped = true;
-        if (i == index || !hart->pending || hart->stop.hart.reason != HART_STOP_BREAK)
+        if (i == index || !hart->pending)
             continue;
-        hart->pending = false; /* it has not gone further: the breakpoint is still before it */
-        machine_debug_pass(session->machine, i, false);
+        if (hart->stop.hart.reason == HART_STOP_BREAK) {
+            hart->pending = false; /* it has not gone further: the breakpoint is still before it */
+            machine_debug_pass(session->machine, i, false);
+        } else if (hart->stop.hart.reason == HART_STOP_NONE && !hart->stop.started) {
+            hart->pending = false; /* the end of a step, which the client gives up with the stop */
+        }
     }
     explain(session, index);
     tell(session, index);
@@ -223,20 +228,18 @@ static void notify(struct debug_session *session)
 void run_stopped(void *opaque)
 {
     struct debug_session *session = opaque;
+    if (!session->non_stop && !session->running)
+        return; /* it is found when harts are to run again */
+    collect(session);
     if (session->non_stop) {
-        /* The thread of a hart that stopped is still on its way to where it waits. */
-        machine_debug_hold(session->machine, machine_debug_held(session->machine));
-        collect(session);
         notify(session);
         return;
     }
-    if (!session->running)
-        return; /* it is found when harts are to run again */
+    if (first_pending(session) < 0)
+        return; /* it was found before, and harts run again */
     hold_all(session);
     collect(session);
-    int index = first_pending(session);
-    if (index >= 0)
-        stop_and_send(session, (unsigned)index);
+    stop_and_send(session, (unsigned)first_pending(session));
 }
 
 void run_interrupt(struct debug_session *session)
@@ -302,6 +305,7 @@ static void handle_why(struct debug_session *session, const struct argument *arg
     }
     /* Tells of all that stand still, one after another. */
     uint64_t held = machine_debug_held(session->machine);
+    collect(session);
     for (unsigned i = 0; i < session->hart_count; i++) {
         struct session_hart *hart = &session->harts[i];
         hart->asked |= (held >> i & 1) && !hart->pending && !hart->stopped;

@@ -204,6 +204,7 @@ int points_break_kind(const struct points *points, uint64_t address);
 struct points_catch {
     uint64_t exceptions, interrupts;
     bool calls, waits, starts;
+    bool events; /* starts, for QThreadEvents */
 };
 struct points_catch *points_catch(struct points *points); /* to be changed; then points_changed */
 void points_changed(struct points *points);

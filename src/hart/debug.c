@@ -51,16 +51,19 @@ static size_t first_break(const struct hart_points *points, uint64_t address)
 enum debug_break engine_break(struct hart *hart)
 {
     const struct hart_points *points = hart->points;
-    enum debug_break found = DEBUG_BREAK_NONE;
-    for (size_t i = first_break(points, hart->pc);
-         i < points->break_count && points->breaks[i].address == hart->pc; i++) {
-        found = DEBUG_BREAK_PASS;
+    size_t i = first_break(points, hart->pc);
+    uint64_t gpa;
+    if (i == points->break_count || points->breaks[i].address != hart->pc)
+        return DEBUG_BREAK_NONE;
+    /* What cannot be fetched faults, and stops when it has come. */
+    if (hart_translate(hart, hart->pc, ACCESS_FETCH, -1, &gpa) != TRAP_NONE)
+        return DEBUG_BREAK_PASS;
+    for (; i < points->break_count && points->breaks[i].address == hart->pc; i++)
         if (point_applies(&points->breaks[i], hart)) {
             hart_stop(hart, &(struct hart_stop){.reason = HART_STOP_BREAK});
             return DEBUG_BREAK_STOP;
         }
-    }
-    return found;
+    return DEBUG_BREAK_PASS;
 }
 
 const uint64_t *engine_breaks_in_page(const struct hart *hart, uint64_t pc, uint64_t *bitmap)

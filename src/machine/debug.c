@@ -92,8 +92,9 @@ bool debug_execute(struct cpu *cpu)
 {
     struct hart *hart = cpu->hart;
     for (unsigned steps = 0; cpu->resumed && is_stepping(cpu, steps); steps++) {
-        hart_debug_step(hart, (cpu->range ? cpu->range_flags : 0) |
-                                  (is_passing(cpu) ? cpu->pass_flags : HART_STEP_BREAKS));
+        hart_debug_step(hart, is_passing(cpu) ? cpu->pass_flags
+                                              : HART_STEP_BREAKS |
+                                                    (cpu->range ? cpu->range_flags : 0));
         bool may = may_run(cpu);
         /* If not, perhaps nothing was executed. */
         cpu->pass &= !may && hart->pc == cpu->pass_pc;
@@ -186,7 +187,8 @@ void machine_debug_detach(struct machine *machine, uint64_t held)
     if (!debug)
         return;
     set_debug(machine, NULL);
-    machine_debug_freeze(machine, false);
+    if (!held)
+        machine_debug_freeze(machine, false);
     machine_debug_release(machine, ~held);
     loop_remove_task(debug->task);
     free(debug->points);

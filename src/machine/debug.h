@@ -21,7 +21,8 @@ struct machine_debug_hooks {
 
 /* One debugger at a time: false if there is one. Harts run on as they did. */
 bool machine_debug_attach(struct machine *machine, const struct machine_debug_hooks *hooks);
-/* All points go, and all harts run on, but for those in `held`. */
+/* All points go, and all harts run on, but for those in `held`; as long as there are any, guest
+ * time stays as it is. */
 void machine_debug_detach(struct machine *machine, uint64_t held);
 
 /* Resets the machine before it returns; harts that are held stay so, at their first instruction.
