@@ -397,7 +397,7 @@ static int start(struct debug_session *session, const struct action *actions)
             machine_debug_step_range(session->machine, i, actions[i].start, actions[i].end,
                                      interrupts_step(session));
     for (unsigned i = session->hart_count; i-- > 0;) {
-        if (actions[i].kind != ACTION_STEP)
+        if (actions[i].kind != ACTION_STEP || session->ended)
             continue;
         step(session, i);
         stepped = (int)i;
@@ -422,7 +422,7 @@ static void resume_all_stop(struct debug_session *session, const struct action *
     }
     session->running = true;
     int stepped = start(session, actions);
-    if (stepped < 0) {
+    if (stepped < 0 || session->ended) {
         session->no_reply = true;
         return;
     }
@@ -446,13 +446,15 @@ static void resume_non_stop(struct debug_session *session, struct action *action
         }
     }
     start(session, actions);
+    session->no_reply = true;
+    if (session->ended)
+        return;
     machine_debug_hold(session->machine, stop);
     collect(session);
     for (unsigned i = 0; i < session->hart_count; i++)
         if ((stop >> i & 1) && !session->harts[i].pending)
             session->harts[i].pending = session->harts[i].asked = true;
     session_send(session, '$', "OK", 2);
-    session->no_reply = true;
     notify(session);
 }
 

@@ -168,6 +168,6 @@ void debug_session_destroy(struct debug_session *session)
     buffer_finish(&session->last);
     buffer_finish(&session->target_xml);
     buffer_finish(&session->console);
-    free(session->saved);
+    registers_forget(session);
     free(session);
 }

@@ -169,6 +169,7 @@ bool register_read(struct hart *hart, unsigned number, uint64_t *value);
 bool register_write(struct hart *hart, unsigned number, uint64_t value);
 /* The name that GDB knows it by. Static, or in `space`. */
 const char *register_name(const struct hart *hart, unsigned number);
+void registers_forget(struct debug_session *session); /* those that were saved */
 /* A register by name or ABI name; REGISTER_LIMIT if there is none. */
 unsigned register_find(const struct hart *hart, const char *name);
 

@@ -163,7 +163,7 @@ bool debug_before(struct hart *hart, enum hart_stop_reason reason)
 {
     const struct hart_points *points = hart->points;
     bool wanted = reason == HART_STOP_CALL ? points->calls : points->waits;
-    if (!wanted || hart->private->stepping)
+    if (!wanted || hart->private->uncaught)
         return false;
     hart_stop(hart, &(struct hart_stop){.reason = reason});
     return true;
@@ -175,10 +175,12 @@ void hart_debug_step(struct hart *hart, unsigned flags)
 {
     if ((flags & HART_STEP_BREAKS) && hart->points && engine_break(hart) == DEBUG_BREAK_STOP)
         return;
-    hart->private->interrupts_held = !(flags & HART_STEP_INTERRUPTS);
-    hart->private->unwatched = flags & HART_STEP_UNWATCHED;
+    struct hart_private *private = hart->private;
+    private->interrupts_held = !(flags & HART_STEP_INTERRUPTS);
+    private->unwatched = flags & HART_STEP_UNWATCHED;
+    private->uncaught = !(flags & HART_STEP_BREAKS);
     hart_step(hart);
-    hart->private->interrupts_held = hart->private->unwatched = false;
+    private->interrupts_held = private->unwatched = private->uncaught = false;
     atomic_fetch_or(&hart->attention, ATTENTION_INTERRUPT);
 }
 

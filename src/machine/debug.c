@@ -320,12 +320,13 @@ void machine_debug_step(struct machine *machine, unsigned index, bool interrupts
     cpu_step(cpu, flags);
     struct machine_stop stop = {.hart = hart_take_stop(hart)};
     note_pass(cpu, stop.hart.reason);
-    if (stop.hart.reason == HART_STOP_NONE)
-        return;
     pthread_mutex_lock(&machine->lock);
-    cpu->told = true;
-    cpu->stop = stop;
+    if (stop.hart.reason != HART_STOP_NONE) {
+        cpu->told = true;
+        cpu->stop = stop;
+    }
     pthread_mutex_unlock(&machine->lock);
+    machine_serve_requests(machine); /* the instruction may have been the guest's last */
 }
 
 void machine_debug_step_range(struct machine *machine, unsigned index, uint64_t start, uint64_t end,

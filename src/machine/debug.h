@@ -57,7 +57,8 @@ void machine_debug_freeze(struct machine *machine, bool frozen);
 
 /*
  * Executes one instruction of a held hart, on the calling thread, which costs no switch to another
- * one. Without `interrupts` those that are pending stay so.
+ * one. Without `interrupts` those that are pending stay so. A reset or an end that the guest asks
+ * for with it happens at once.
  */
 void machine_debug_step(struct machine *machine, unsigned index, bool interrupts);
 

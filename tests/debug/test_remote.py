@@ -966,6 +966,15 @@ class Clients(RemoteTest):
         self.vanish()
         self.assertEqual(len(self.client.read_memory(RAM, 16)), 16)
 
+    def test_vanishes_and_time_stands_still(self):
+        self.run_to("step_once")
+        before = self.client.monitor("mmio read 8 0x200bff8")
+        self.vanish()
+        self.assertEqual(self.client.monitor("mmio read 8 0x200bff8"), before)
+        self.ok("D")
+        self.vanish()
+        self.assertNotEqual(self.client.monitor("mmio read 8 0x200bff8"), before)
+
     def test_its_breakpoints_go_with_it(self):
         self.run_to("step_once")
         self.ok(f"Z0,{self.symbol('step_once'):x},2")
@@ -1446,6 +1455,33 @@ class Shared(RemoteTest):
         self.run_to("take_turn")
         self.qmp().execute("quit")
         self.assertEqual(self.machine.process.wait(10), 0)
+
+    def test_step_that_ends_the_machine(self):
+        for packet in ("vCont;s:2", "vCont;r{0:x},{0:x}:2"):
+            with self.subTest(packet=packet):
+                self.place_store(2, 0x5555)
+                stop = self.client.resume(packet.format(RAM + 0x100000))
+                self.assertEqual(stop.text[:3], "W00")
+                self.assertEqual(self.machine.process.wait(10), 0)
+                self.setUp()
+
+    def test_step_that_resets_the_machine(self):
+        for packet in ("vCont;s:2", "vCont;s:2;c"):
+            self.place_store(2, 0x7777)
+            stop = self.client.resume(packet)
+            self.assertEqual(stop.thread, "2")
+            if not packet.endswith("c"):
+                self.assertEqual(int.from_bytes(bytes.fromhex(stop.fields["20"]), "little"), 0x1000)
+            self.ok("Hg1")
+            self.client.resume("vCont;s:1")
+
+    def place_store(self, thread, value):
+        """The hart is about to tell the finisher something."""
+        self.run_to("take_turn")
+        self.ok(f"M{RAM + 0x100000:x},4:23a0f500")  # sw a5, 0(a1)
+        self.ok(f"Hg{thread}")
+        for register, content in ((11, 0x100000), (15, value), (PC, RAM + 0x100000)):
+            self.ok(f"P{register:x}={struct.pack('<Q', content).hex()}")
 
     def test_reset_while_it_runs(self):
         qmp = self.qmp()

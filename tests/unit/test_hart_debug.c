@@ -368,6 +368,9 @@ static void traps_calls_and_waits_are_caught(void **state)
     assert_int_equal(hart->pc, CODE + 4);
     hart_set_privilege(hart, PRIVILEGE_SUPERVISOR);
     assert_stops(HART_STOP_CALL, CODE + 4);
+    hart_debug_step(hart, HART_STEP_BREAKS);
+    assert_int_equal(hart_take_stop(hart).reason, HART_STOP_CALL);
+    assert_int_equal(hart->pc, CODE + 4);
     hart_debug_step(hart, 0);
     assert_int_equal(hart->mcause, TRAP_ECALL_S);
     finish();
