@@ -106,12 +106,12 @@ static void unlink_point(struct points *points, struct point **link)
     note_change(points, point->type);
 }
 
-int points_break_kind(const struct points *points, uint64_t address)
+bool points_is_hardware(const struct points *points, uint64_t address)
 {
-    for (const struct point *point = points->points; point; point = point->next)
-        if (point->address == address && point->type <= TYPE_HARDWARE)
-            return (int)point->type;
-    return -1;
+    const struct point *point = points->points;
+    while (point && (point->address != address || point->type > TYPE_HARDWARE))
+        point = point->next;
+    return point && point->type == TYPE_HARDWARE;
 }
 
 struct points_catch *points_catch(struct points *points)

@@ -3,9 +3,9 @@
  *
  * All-stop: `running` from the packet that lets harts go until the stop reply. When a hart stops by
  * itself the others are held at once, on its thread; run_stopped then waits for them and tells the
- * client of one. What others have to tell waits for the next resumption, which tells it instead of
- * resuming; but breakpoints that were only reached are reached again, and of steps that ended
- * beside it nobody is told.
+ * client of one. Others that stopped before an instruction come to it again, if the client still
+ * wants that then, and of steps that ended beside it nobody is told. What has happened, a trap or a
+ * start, waits for the next resumption, which tells it instead of resuming.
  *
  * Non-stop: each stop is told by a notification, the next one after the client has asked for it
  * (vStopped).
@@ -58,14 +58,14 @@ static void put_reason(struct debug_session *session, unsigned index)
     const char *watch = stop->accesses == 1 << ACCESS_STORE  ? "watch"
                         : stop->accesses == 1 << ACCESS_LOAD ? "rwatch"
                                                              : "awatch";
-    int kind = hart->asked ? -1 : points_break_kind(session->points, pc);
+    bool hardware = points_is_hardware(session->points, pc);
     if (!hart->asked && hart->stop.started && session->thread_events)
         buffer_text(&session->reply, "create:;");
     else if (!hart->asked && stop->reason == HART_STOP_WATCH)
         buffer_format(&session->reply, "%s:%llx;", watch, (unsigned long long)stop->address);
-    else if (stop->reason == HART_STOP_BREAK && kind >= 0 &&
-             (kind ? session->hwbreak : session->swbreak))
-        buffer_text(&session->reply, kind ? "hwbreak:;" : "swbreak:;");
+    else if (!hart->asked && stop->reason == HART_STOP_BREAK &&
+             (hardware ? session->hwbreak : session->swbreak))
+        buffer_text(&session->reply, hardware ? "hwbreak:;" : "swbreak:;");
     buffer_format(&session->reply, "reason:%s;", run_reason(session, index));
     if (session->threads_in_stop && !hart->asked &&
         stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
@@ -172,14 +172,12 @@ static void stop_all(struct debug_session *session, unsigned index)
     for (unsigned i = 0; i < session->hart_count; i++) {
         struct session_hart *hart = &session->harts[i];
         hart->stopped = true;
-        if (i == index || !hart->pending)
+        if (i == index || !hart->pending || hart->stop.started ||
+            hart->stop.hart.reason == HART_STOP_TRAP)
             continue;
-        if (hart->stop.hart.reason == HART_STOP_BREAK) {
-            hart->pending = false; /* it has not gone further: the breakpoint is still before it */
+        hart->pending = false;
+        if (hart->stop.hart.reason != HART_STOP_NONE) /* what it stopped for is still before it */
             machine_debug_pass(session->machine, i, false);
-        } else if (hart->stop.hart.reason == HART_STOP_NONE && !hart->stop.started) {
-            hart->pending = false; /* the end of a step, which the client gives up with the stop */
-        }
     }
     explain(session, index);
     tell(session, index);

@@ -198,9 +198,8 @@ struct points *points_create(struct machine *machine);
 void points_destroy(struct points *points);
 /* Gives the machine what was changed since: before harts run on, or only step. */
 void points_apply(struct points *points, bool running);
-/* Whether a breakpoint at the address is a hardware one, for the stop's reason; -1: there is none.
- */
-int points_break_kind(const struct points *points, uint64_t address);
+/* Whether the breakpoint at the address is a hardware one, for the stop's reason. */
+bool points_is_hardware(const struct points *points, uint64_t address);
 
 struct points_catch {
     uint64_t exceptions, interrupts;

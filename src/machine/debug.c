@@ -255,7 +255,8 @@ void machine_debug_hold(struct machine *machine, uint64_t mask)
     wait_parked(machine, mask);
     for (unsigned i = 0; i < machine->cpu_count; i++) {
         struct cpu *cpu = &machine->cpus[i];
-        cpu->range &= !(mask >> i & 1);
+        if (mask >> i & 1)
+            cpu->range = false;
         if ((fresh >> i & 1) && !cpu->told)
             cpu->pass = false; /* it stands anywhere */
     }

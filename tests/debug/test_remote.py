@@ -1091,6 +1091,21 @@ class NonStop(RemoteTest):
         self.assertGreater(after[2], before[2])
         self.assertEqual(after[:2] + after[3:], before[:2] + before[3:])
 
+    def test_breakpoint_that_is_gone(self):
+        """It is still why harts stopped that are told of later."""
+        if not self.reported():
+            self.stop_all()
+        place = self.symbol("acquire")
+        self.ok(f"Z0,{place:x},2")
+        self.ok("vCont;c")
+        first = self.client.notification()
+        time.sleep(0.1)
+        self.ok(f"z0,{place:x},2")
+        stops = self.stops(first)
+        self.assertGreater(len(stops), 1)
+        for stop in stops:
+            self.assertIn("swbreak", stop.fields)
+
     def test_interrupt_all(self):
         if not self.reported():
             self.stop_all()
@@ -1535,6 +1550,18 @@ class SeveralStops(RemoteTest):
             self.client.write(frame(b"vCont;c") + b"\x03" + frame(b"vCont;c"))
             self.assertIn(self.client.stop().number, (2, 5))
             self.assertIn(self.client.stop().number, (2, 5))
+
+    def test_watchpoint_that_is_gone(self):
+        """What several harts were about to do is not told after the client has lost interest."""
+        point = f"2,{self.symbol('lock'):x},4"
+        for _ in range(20):
+            self.ok(f"Z{point}")
+            self.assertIn("watch", self.client.resume("vCont;c").fields)
+            self.ok(f"z{point}")
+            self.client.send("vCont;c")
+            self.assertTrue(self.client.silent(0.02))
+            self.client.interrupt()
+            self.assertEqual(self.client.stop().number, 2)
 
     def test_many_stops_and_range_steps(self):
         self.ok(f"Z0,{self.symbol('take_turn'):x},2")
