@@ -33,10 +33,9 @@ static void info_harts(struct debug_session *session, char **words, unsigned cou
         const struct hart *hart = machine_debug_hart(session->machine, i);
         describe_hart(session, i, &session->console);
         if (machine_debug_held(session->machine) >> i & 1)
-            monitor_print(session, ", pc %#" PRIx64, hart->pc);
-        monitor_print(session, ", %" PRIu64 " instructions%s\n",
-                      machine_hart_instructions(session->machine, i),
-                      i == session_general(session) ? "  <- current" : "");
+            monitor_print(session, ", pc %#" PRIx64 ", %" PRIu64 " instructions", hart->pc,
+                          hart->instret);
+        monitor_print(session, "%s\n", i == session_general(session) ? "  <- current" : "");
     }
 }
 
