@@ -1593,14 +1593,20 @@ class Bounds(RemoteTest):
         """From an address that is not canonical to the upper half in one step."""
         self.ok(f"Z1,{self.symbol('user_work'):x},2")
         self.client.resume("vCont;c")
-        shift = {8: 38, 9: 47, 10: 56}[self.register(csr_number(self, "satp")) >> 60]
-        for address in (1 << shift, (1 << 60) + 0x123):
-            reply = dict(pair.split(":") for pair in
-                         self.client.ask(f"qMemoryRegionInfo:{address:x}").split(";") if pair)
-            self.assertEqual(int(reply["start"], 16), 1 << shift)
-            self.assertEqual(int(reply["start"], 16) + int(reply["size"], 16),
-                             2**64 - (1 << shift))
-            self.assertNotIn("permissions", reply)
+        satp = csr_number(self, "satp")
+        half = 1 << {8: 38, 9: 47, 10: 56}[self.register(satp) >> 60]
+        for address in (half, (1 << 60) + 0x123):
+            self.assertEqual(self.hole_at(address), (half, 2**64 - half))
+        # Without a table nothing is mapped.
+        self.ok(f"P{satp:x}={struct.pack('<Q', 8 << 60).hex()}")
+        self.assertEqual(self.hole_at(0x1000), (0, 1 << 38))
+        self.assertEqual(self.hole_at(2**64 - 0x1000), (2**64 - (1 << 38), 2**64))
+
+    def hole_at(self, address):
+        reply = dict(pair.split(":") for pair in
+                     self.client.ask(f"qMemoryRegionInfo:{address:x}").split(";") if pair)
+        self.assertNotIn("permissions", reply)
+        return int(reply["start"], 16), int(reply["start"], 16) + int(reply["size"], 16)
 
 
 class Silence(RemoteTest):
