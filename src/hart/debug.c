@@ -48,15 +48,22 @@ static size_t first_break(const struct hart_points *points, uint64_t address)
     return low;
 }
 
+static bool can_fetch(struct hart *hart)
+{
+    const struct tlb_entry *entry = tlb_entry_of(hart->fetch_tlb, hart->pc);
+    uint64_t gpa;
+    return entry->tag[ACCESS_FETCH] == (hart->pc & PAGE_MASK) ||
+           hart_translate(hart, hart->pc, ACCESS_FETCH, -1, &gpa) == TRAP_NONE;
+}
+
 enum debug_break engine_break(struct hart *hart)
 {
     const struct hart_points *points = hart->points;
     size_t i = first_break(points, hart->pc);
-    uint64_t gpa;
     if (i == points->break_count || points->breaks[i].address != hart->pc)
         return DEBUG_BREAK_NONE;
     /* What cannot be fetched faults, and stops when it has come. */
-    if (hart_translate(hart, hart->pc, ACCESS_FETCH, -1, &gpa) != TRAP_NONE)
+    if (!can_fetch(hart))
         return DEBUG_BREAK_PASS;
     for (; i < points->break_count && points->breaks[i].address == hart->pc; i++)
         if (point_applies(&points->breaks[i], hart)) {

@@ -88,13 +88,18 @@ static bool is_stepping(const struct cpu *cpu, unsigned steps)
            (hart_holds_reservation(cpu->hart) && steps < RESERVED_MOST);
 }
 
+static unsigned step_flags(const struct cpu *cpu)
+{
+    if (is_passing(cpu))
+        return cpu->pass_flags;
+    return HART_STEP_BREAKS | (cpu->range ? cpu->range_flags : 0);
+}
+
 bool debug_execute(struct cpu *cpu)
 {
     struct hart *hart = cpu->hart;
     for (unsigned steps = 0; cpu->resumed && is_stepping(cpu, steps); steps++) {
-        hart_debug_step(hart, is_passing(cpu) ? cpu->pass_flags
-                                              : HART_STEP_BREAKS |
-                                                    (cpu->range ? cpu->range_flags : 0));
+        hart_debug_step(hart, step_flags(cpu));
         bool may = may_run(cpu);
         /* If not, perhaps nothing was executed. */
         cpu->pass &= !may && hart->pc == cpu->pass_pc;
