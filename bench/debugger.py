@@ -16,6 +16,11 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "debug"))
 
+# What the runner of the tests sets.
+for name, value in {"BUILD": ROOT / "build", "GUEST": ROOT / "build" / "guest",
+                    "HARTVISOR": ROOT / "build" / "hartvisor", "QEMU": "qemu-system-riscv64"}.items():
+    os.environ.setdefault(name, str(value))
+
 import targets  # noqa: E402
 
 CLIENT = pathlib.Path(__file__).resolve().parent / "debug_client.c"

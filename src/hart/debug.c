@@ -103,6 +103,24 @@ static bool same_watches(const struct hart_points *a, const struct hart_points *
     return true;
 }
 
+static void note_watched_range(struct hart *hart)
+{
+    enum { REACH = 7 }; /* of an access that begins before a watched byte */
+    uint64_t first = UINT64_MAX, last = 0;
+    size_t count = hart->points ? hart->points->watch_count : 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct hart_point *watch = &hart->points->watches[i];
+        uint64_t end = watch->address + (watch->size - 1);
+        first = watch->address < first ? watch->address : first;
+        last = end > last ? end : last;
+    }
+    first = first > REACH ? first - REACH : 0;
+    hart->watched_first = count ? first : 0;
+    hart->watched_size = count ? last - first + 1 : 0;
+    if (count && last - first == UINT64_MAX)
+        hart->watched_size = UINT64_MAX; /* all but one address: that one is in the last page */
+}
+
 /* Decoded pages are found by host address: they only know where in a page a breakpoint is. */
 void hart_set_points(struct hart *hart, const struct hart_points *points)
 {
@@ -122,6 +140,7 @@ void hart_set_points(struct hart *hart, const struct hart_points *points)
     }
     if (!same_watches(old, points))
         mmu_flush(hart); /* pages are to be watched, or no longer */
+    note_watched_range(hart);
 }
 
 /* --- Watchpoints ----------------------------------------------------------------------------- */

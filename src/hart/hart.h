@@ -217,6 +217,9 @@ struct hart {
     void *engine;
     void (*code_fenced)(struct hart *hart); /* after each fence.i of this hart; may be NULL */
     const struct hart_points *points;       /* where it stops (hart/debug.h); NULL: nowhere */
+    /* Accesses of up to 8 bytes in pages that are TLB_WATCHED, but not from one of these addresses
+     * on, touch no watched byte. */
+    uint64_t watched_first, watched_size;
     void *reservation_host;
 
     /* LR/SC (see reservation.c): the virtual address, or UINT64_MAX for none; what was loaded. */
@@ -253,7 +256,8 @@ struct hart {
     struct hart_hooks hooks;
     struct hart_private *private; /* TLBs, decoded code, timers, fence queue: see hart/internal.h */
 
-    /* Of the engine that translates: where in the TLB its loads found their page the last time. */
+    /* Of the engine that translates: where in the TLB its accesses found their page the
+     * last time. */
     uint32_t predicted[HART_PREDICTED];
 };
 

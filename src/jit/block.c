@@ -118,13 +118,12 @@ static void finish(struct ir_block *block, unsigned retired, uint64_t pc)
     block->code[block->count++] = (struct ir){.op = IR_EXIT, .index = retired, .imm = (int64_t)pc};
 }
 
-void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
-             const struct isa_extensions *extensions, const uint64_t *breaks)
+/* Appends what follows at pc, where so many instructions have retired. */
+static void read_trace(struct ir_block *block, const uint8_t *page, uint64_t pc, unsigned retired,
+                       const struct isa_extensions *extensions, const uint64_t *breaks)
 {
     bool halfwords = isa_extensions_test(extensions, ISA_EXT_C);
     uint64_t sc = 0; /* that belongs to an LR before it */
-    block->pc = pc;
-    block->count = 0;
     while (block->count < IR_BLOCK_MAX) {
         struct insn insn;
         uint32_t bits;
@@ -133,7 +132,7 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
         if (!isa_decode(bits, extensions, &insn))
             insn.op = INSN_illegal;
         uint32_t flags = isa_instruction(insn.op)->flags;
-        struct ir *ir = &block->code[block->count];
+        struct ir *ir = &block->code[block->count++];
         *ir = (struct ir){
             .op = insn.op,
             .rd = insn.rd,
@@ -142,7 +141,7 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
             .rs3 = insn.rs3,
             .rm = insn.rm,
             .length = insn.length,
-            .index = block->count++,
+            .index = retired++,
             .bits = bits,
             .pc = pc,
             .imm = insn.imm,
@@ -160,14 +159,14 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
         }
         if (ends_block(&insn, flags)) {
             ir->op = IR_CALL;
-            finish(block, block->count, next);
+            finish(block, retired, next);
             return;
         }
         if (insn.op == INSN_jalr) {
             if (halfwords)
                 return;
             ir->op = IR_CALL; /* the target may be misaligned */
-            finish(block, block->count, next);
+            finish(block, retired, next);
             return;
         }
         if (insn.op == INSN_jal || (flags & ISA_BRANCH)) {
@@ -180,7 +179,7 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
                     pc = target;
                     continue;
                 }
-                finish(block, block->count, target);
+                finish(block, retired, target);
                 return;
             } else {
                 ir->imm = (int64_t)target;
@@ -196,5 +195,101 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
             break;
     }
     if (block->count)
-        finish(block, block->count, pc);
+        finish(block, retired, pc);
+}
+
+/* Whether code[begin] and what follows comes back to the start. */
+static bool goes_back(const struct ir_block *block, unsigned begin)
+{
+    for (unsigned i = begin; i < block->count; i++)
+        if (ir_is_exit(&block->code[i]) && (uint64_t)block->code[i].imm == block->pc)
+            return true;
+    return false;
+}
+
+static void read_arms(struct ir_block *block, const uint8_t *page,
+                      const struct isa_extensions *extensions, const uint64_t *breaks)
+{
+    for (unsigned i = 0; i < block->count && block->arm_count < IR_ARMS; i++) {
+        const struct ir *ir = &block->code[i];
+        unsigned count = block->count;
+        if (ir->op == IR_EXIT || !ir_is_exit(ir) || (uint64_t)ir->imm <= ir->pc ||
+            !is_same_page((uint64_t)ir->imm, block->pc))
+            continue;
+        if (block->code[count - 1].op == INSN_jalr) /* it may become two */
+            block->code[block->count++] = (struct ir){.op = IR_NOTHING};
+        unsigned begin = block->count;
+        if (begin < IR_BLOCK_MAX)
+            read_trace(block, page, (uint64_t)ir->imm, ir->index + 1u, extensions, breaks);
+        if (goes_back(block, begin))
+            block->arms[block->arm_count++] = (struct ir_arm){(uint8_t)i, (uint8_t)begin};
+        else
+            block->count = count;
+    }
+}
+
+void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
+             const struct isa_extensions *extensions, const uint64_t *breaks)
+{
+    block->pc = pc;
+    block->count = block->arm_count = 0;
+    read_trace(block, page, pc, 0, extensions, breaks);
+    if (goes_back(block, 0))
+        read_arms(block, page, extensions, breaks);
+}
+
+const struct ir_arm *ir_arm_at(const struct ir_block *block, unsigned i)
+{
+    for (unsigned arm = 0; arm < block->arm_count; arm++)
+        if (block->arms[arm].begin == i)
+            return &block->arms[arm];
+    return NULL;
+}
+
+const struct ir_arm *ir_arm_of(const struct ir_block *block, unsigned i)
+{
+    for (unsigned arm = 0; arm < block->arm_count; arm++)
+        if (block->arms[arm].branch == i)
+            return &block->arms[arm];
+    return NULL;
+}
+
+bool ir_is_exit(const struct ir *ir)
+{
+    return ir->op == IR_EXIT ||
+           (ir->op < INSN_COUNT && (isa_instruction(ir->op)->flags & ISA_BRANCH));
+}
+
+bool ir_ends_trace(const struct ir *ir)
+{
+    return ir->op == IR_EXIT || ir->op == INSN_jalr;
+}
+
+uint32_t ir_reads(const struct ir *ir)
+{
+    if (ir->op == IR_MOVE)
+        return 1u << ir->rs1 & ~1u;
+    if (ir->op >= INSN_COUNT)
+        return 0;
+    uint32_t operands = isa_instruction(ir->op)->operands, reads = 0;
+    if ((operands & ISA_RS1) && !(operands & ISA_FP_RS1))
+        reads |= 1u << ir->rs1;
+    if ((operands & ISA_RS2) && !(operands & ISA_FP_RS2))
+        reads |= 1u << ir->rs2;
+    return reads & ~1u;
+}
+
+uint32_t ir_writes(const struct ir *ir)
+{
+    if (ir->op == IR_NOTHING || ir->op == IR_EXIT)
+        return 0;
+    if (ir->op < INSN_COUNT) {
+        uint32_t operands = isa_instruction(ir->op)->operands;
+        if (!(operands & ISA_RD) || (operands & ISA_FP_RD))
+            return 0;
+    }
+    uint32_t writes = 1u << ir->rd;
+    if (ir->op == INSN_amocas_q)
+        writes |= 1u << ((ir->rd + 1u) & 31);
+    return writes & ~1u;
 }

@@ -6,6 +6,7 @@
  * asked to forget its jumps, which it does outside of translated code; after that no hart can be in
  * the region or get there.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -103,9 +104,9 @@ static void block_forget(struct jit *jit, struct jit_block *block)
 
 static void note_translation(struct jit *jit, const struct jit_block *block, size_t size)
 {
-    const struct ir *last = &jit->ir.code[jit->ir.count - 1];
     jit->stats.blocks++;
-    jit->stats.instructions += last->op == IR_EXIT ? last->index : last->index + 1u;
+    for (unsigned i = 0; i < jit->ir.count; i++)
+        jit->stats.instructions += jit->ir.code[i].length != 0;
     jit->stats.bytes += size;
     if (jit->perf_map)
         fprintf(jit->perf_map, "%llx %zx guest_%llx\n", (unsigned long long)(uintptr_t)block->code,
@@ -120,6 +121,7 @@ static struct jit_block *block_translate(struct jit *jit, struct hart *hart, str
     if (jit->ir.count == 0)
         return NULL;
     ir_fold(&jit->ir);
+    ir_rotate(&jit->ir);
     ir_share(&jit->ir);
 
     struct jit_region *region = &jit->regions[jit->current];
@@ -136,6 +138,7 @@ static struct jit_block *block_translate(struct jit *jit, struct hart *hart, str
     };
     *bucket = page->blocks = block;
     region->at = host_translate(start, &jit->thunks, hart, &jit->ir, page->id);
+    assert(region->at - start <= CODE_ROOM);
     note_translation(jit, block, (size_t)(region->at - start));
     return block;
 }

@@ -118,10 +118,26 @@ static void fold_extension(struct ir *first, struct ir *second)
     first->op = IR_NOTHING;
 }
 
+/* A shift and an addition, as of an index to an address. */
+static void fold_scale(struct ir *first, struct ir *second)
+{
+    static const uint16_t scaled[] = {0, INSN_sh1add, INSN_sh2add, INSN_sh3add};
+    if (first->op != INSN_slli || first->imm < 1 || first->imm > 3 || second->op != INSN_add ||
+        second->rd != first->rd || (second->rs1 == first->rd) == (second->rs2 == first->rd))
+        return;
+    second->op = scaled[first->imm];
+    second->rs2 ^= second->rs1 ^ first->rd; /* the one that is not the index */
+    second->rs1 = first->rs1;
+    first->op = IR_NOTHING;
+}
+
 /* A call or jump of far reach: auipc and jalr. */
 static void fold_jump(struct ir_block *block, struct ir *jalr, uint64_t base)
 {
-    block->code[block->count++] = (struct ir){
+    unsigned end = (unsigned)(jalr - block->code) + 1;
+    if (end == block->count)
+        block->count++;
+    block->code[end] = (struct ir){
         .op = IR_EXIT,
         .index = jalr->index + 1,
         .imm = (int64_t)((base + (uint64_t)jalr->imm) & ~UINT64_C(1)),
@@ -135,8 +151,12 @@ void ir_fold(struct ir_block *block)
     struct known known = {.mask = 1};
     for (unsigned i = 0; i < block->count; i++) {
         struct ir *ir = &block->code[i];
+        if (ir_arm_at(block, i))
+            known.mask = 1;
         if (i > 0)
             fold_extension(ir - 1, ir);
+        if (i > 0)
+            fold_scale(ir - 1, ir);
         if (writes_only_rd(ir)) {
             if (ir->rd == 0) {
                 ir->op = IR_NOTHING;
@@ -148,7 +168,7 @@ void ir_fold(struct ir_block *block)
         }
         if (ir->op == INSN_jalr && is_known(&known, ir->rs1)) {
             fold_jump(block, ir, known.value[ir->rs1]);
-            return;
+            continue;
         }
         if (ir->op == IR_CONSTANT) {
             known.mask |= 1u << ir->rd;

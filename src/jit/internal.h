@@ -72,11 +72,12 @@ struct jit_region {
 
 /* Code that all blocks use, as written. */
 struct jit_thunks {
-    const uint8_t *enter;  /* from C: see jit_enter */
-    const uint8_t *leave;  /* jumped to: back to C */
-    const uint8_t *one;    /* called with rax = struct jit_site */
-    const uint8_t *resume; /* jumped to with rax = the guest address to go to */
-    const uint8_t *link;   /* jumped to with rax = struct jit_link that is not linked */
+    const uint8_t *enter;       /* from C: see jit_enter */
+    const uint8_t *leave;       /* jumped to: back to C */
+    const uint8_t *one;         /* called with rax = struct jit_site */
+    const uint8_t *one_in_loop; /* the same, where guest registers are in struct hart already */
+    const uint8_t *resume;      /* jumped to with rax = the guest address to go to */
+    const uint8_t *link;        /* jumped to with rax = struct jit_link that is not linked */
 
     /* Called with rdx = an address: looks up the page of an access of 1 << n bytes. Equal: rcx is
      * the offset of its entry, rdx what to add to the address. */

@@ -19,7 +19,7 @@ enum ir_op {
     IR_OPS
 };
 
-enum { IR_BLOCK_MAX = 64, IR_SHARES = 12 };
+enum { IR_BLOCK_MAX = 64, IR_SHARES = 12, IR_ARMS = 4 };
 
 /*
  * One guest instruction. Fields are those of struct insn, except: imm of branches is the target;
@@ -35,11 +35,12 @@ struct ir {
     uint8_t length; /* of the instruction, in bytes */
     uint16_t index;
     bool paired;
+    bool later; /* may be computed when its result is looked at: see rotate.c */
 
     /* Loads and stores that share one translation (share.c): its number from 1 on, 0 for none. The
      * first one of them translates [address + first, address + last], which are all of theirs. */
     uint8_t share;
-    bool share_begins;
+    bool share_begins, share_stores; /* there are stores among them */
     int16_t first, last;
 
     uint32_t bits;
@@ -47,20 +48,34 @@ struct ir {
     int64_t imm;
 };
 
-/* One entry, at pc; exits are where branches are taken, and the end, which is an IR_EXIT or a jalr.
+/* code[begin] and what follows, up to the end of that trace, is for when code[branch] is taken. */
+struct ir_arm {
+    uint8_t branch, begin;
+};
+
+/*
+ * One entry, at pc; exits are where branches are taken, and the end, which is an IR_EXIT or a jalr.
+ * A loop may have other ways round, its arms: traces of their own behind the first one, which begin
+ * at one of its branches, or at one of an arm before.
  */
 struct ir_block {
     uint64_t pc;
-    unsigned count;
+    unsigned count, arm_count;
+    struct ir_arm arms[IR_ARMS];
     struct ir code[IR_BLOCK_MAX + 1];
 };
+
+/* The arm that begins at code[i], or NULL; where code[i] is taken. */
+const struct ir_arm *ir_arm_at(const struct ir_block *block, unsigned i);
+const struct ir_arm *ir_arm_of(const struct ir_block *block, unsigned i);
 
 /*
  * Reads a block from `page`, a copy of the guest page that holds pc. It goes on across jumps within
  * the page and behind conditional branches; it stops at what redirects execution otherwise, at the
  * end of the page, at IR_BLOCK_MAX instructions, and before the addresses in `breaks`, a bitmap of
- * the page's halfwords (NULL: none), unless it starts there. count is 0 if the first instruction
- * lies across the end of the page.
+ * the page's halfwords (NULL: none), unless it starts there. Where it goes back to its start, it is
+ * read along the other sides of its branches as well, as far as these go back, too. count is 0 if
+ * the first instruction lies across the end of the page.
  */
 void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
              const struct isa_extensions *extensions, const uint64_t *breaks);
@@ -68,5 +83,17 @@ void ir_read(struct ir_block *block, const uint8_t *page, uint64_t pc,
 /* Computes what is known at translation time, and takes out what does nothing. */
 void ir_fold(struct ir_block *block);
 
+/* Finds rotations that are made of shifts. */
+void ir_rotate(struct ir_block *block);
+
 /* Finds loads and stores near one another, so that one translation serves them. */
 void ir_share(struct ir_block *block);
+
+/* The x registers that an instruction other than IR_CALL reads and writes, as bits; never x0. */
+uint32_t ir_reads(const struct ir *ir);
+uint32_t ir_writes(const struct ir *ir);
+
+/* Whether it may go on elsewhere, at imm. */
+bool ir_is_exit(const struct ir *ir);
+/* Whether nothing goes on behind it. */
+bool ir_ends_trace(const struct ir *ir);

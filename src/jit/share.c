@@ -4,8 +4,9 @@
  * others use what it found if the range lies in one page.
  *
  * A load may use what a store found, since what may be stored to may be loaded (a page table entry
- * or PMP entry that is writable only is reserved). A store must have been translated as one: it
- * makes the page dirty, which must not happen if it is not executed.
+ * or PMP entry that is writable only is reserved). A store may use what a load found if the load
+ * asked for a page that has been stored to already; it does that if the store is sure to come, or
+ * for the stack. A load never translates as a store: that makes the page dirty.
  */
 #include "jit/ir.h"
 
@@ -23,28 +24,38 @@ struct group {
     int64_t first, last; /* offsets to the root's value */
     int64_t begin;       /* the first member's */
     unsigned leader, count;
+    unsigned branches; /* before it */
+};
+
+/* What is known at some place. */
+struct knowledge {
+    struct value values[32];
+    uint32_t open; /* the groups that take more members */
 };
 
 struct sharing {
     struct ir_block *block;
-    struct value values[32];
-    uint32_t roots;
+    struct knowledge now, arms[IR_ARMS]; /* where these begin */
+    uint32_t roots, stack;
     struct group groups[IR_SHARES];
-    unsigned group_count, closed; /* groups below closed take no more members */
+    unsigned group_count;
+    unsigned branches;
 };
 
 static void forget(struct sharing *sharing, unsigned reg)
 {
     if (reg)
-        sharing->values[reg] = (struct value){.root = sharing->roots++};
+        sharing->now.values[reg] = (struct value){.root = sharing->roots++};
 }
 
 static struct group *group_find(struct sharing *sharing, uint32_t root, bool store, int64_t first,
                                 int64_t last)
 {
-    for (unsigned i = sharing->closed; i < sharing->group_count; i++) {
+    for (unsigned i = 0; i < sharing->group_count; i++) {
         struct group *group = &sharing->groups[i];
-        if (group->root != root || (store && !group->stores))
+        if (!(sharing->now.open >> i & 1) || group->root != root ||
+            (store && !group->stores && group->branches != sharing->branches &&
+             root != sharing->stack))
             continue;
         if (first > group->first)
             first = group->first;
@@ -53,6 +64,7 @@ static struct group *group_find(struct sharing *sharing, uint32_t root, bool sto
         if ((uint64_t)last - (uint64_t)first < REACH) { /* constants may be far apart */
             group->first = first;
             group->last = last;
+            group->stores |= store;
             return group;
         }
         return NULL;
@@ -63,7 +75,7 @@ static struct group *group_find(struct sharing *sharing, uint32_t root, bool sto
 static void join(struct sharing *sharing, unsigned i, bool store, unsigned size)
 {
     struct ir *ir = &sharing->block->code[i];
-    const struct value *base = &sharing->values[ir->rs1];
+    const struct value *base = &sharing->now.values[ir->rs1];
     int64_t first = (int64_t)((uint64_t)base->offset + (uint64_t)ir->imm), last;
     if (__builtin_add_overflow(first, size - 1, &last))
         return;
@@ -71,13 +83,15 @@ static void join(struct sharing *sharing, unsigned i, bool store, unsigned size)
     if (!group) {
         if (sharing->group_count == IR_SHARES)
             return;
+        sharing->now.open |= 1u << sharing->group_count;
         group = &sharing->groups[sharing->group_count++];
         *group = (struct group){.root = base->root,
                                 .stores = store,
                                 .first = first,
                                 .last = last,
                                 .begin = first,
-                                .leader = i};
+                                .leader = i,
+                                .branches = sharing->branches};
     }
     group->count++;
     ir->share = (uint8_t)(group - sharing->groups + 1);
@@ -85,7 +99,7 @@ static void join(struct sharing *sharing, unsigned i, bool store, unsigned size)
 
 static void follow(struct sharing *sharing, const struct ir *ir)
 {
-    struct value *values = sharing->values;
+    struct value *values = sharing->now.values;
     if (ir->op == IR_CONSTANT && ir->rd) {
         values[ir->rd] = (struct value){.offset = ir->imm}; /* x0 plus a constant */
     } else if (ir->op == IR_MOVE) {
@@ -124,6 +138,7 @@ static void finish(struct sharing *sharing)
             continue;
         }
         ir->share_begins = i == group->leader;
+        ir->share_stores = group->stores;
         ir->first = (int16_t)(group->first - group->begin);
         ir->last = (int16_t)(group->last - group->begin);
     }
@@ -134,12 +149,21 @@ void ir_share(struct ir_block *block)
     struct sharing sharing = {.block = block, .roots = 1};
     for (unsigned reg = 1; reg < 32; reg++)
         forget(&sharing, reg);
+    sharing.stack = sharing.now.values[2].root;
     for (unsigned i = 0; i < block->count; i++) {
         const struct ir *ir = &block->code[i];
+        const struct ir_arm *begins = ir_arm_at(block, i), *taken = ir_arm_of(block, i);
+        if (begins) {
+            sharing.now = sharing.arms[begins - block->arms];
+            sharing.branches++;
+        }
+        if (taken)
+            sharing.arms[taken - block->arms] = sharing.now;
         if (may_change_context(ir))
-            sharing.closed = sharing.group_count;
+            sharing.now.open = 0;
         if (ir->op < INSN_COUNT) {
             uint32_t flags = isa_instruction(ir->op)->flags;
+            sharing.branches += (flags & ISA_BRANCH) != 0;
             if ((flags & (ISA_LOAD | ISA_STORE)) && !(flags & (ISA_AMO | ISA_CBO)))
                 join(&sharing, i, flags & ISA_STORE, isa_access_bytes(ir->op));
         }

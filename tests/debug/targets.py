@@ -108,7 +108,9 @@ class Target(Console):
 
     def qemu(self, harts, wait, _engine, options):
         bios = "default" if self.name == "kernel" else "none"
-        where = f"tcp:127.0.0.1:{self.port}" if self.port else f"unix:{self.path},server=on,wait=off"
+        where = f"unix:{self.path},server=on,wait=off"
+        if self.port:
+            where = f"tcp:127.0.0.1:{self.port}"
         return [QEMU, "-M", "virt", "-nographic", "-m", "128M", "-smp", harts, "-bios", bios,
                 "-kernel", self.image, "-gdb", where, *(["-S"] if wait else []), *options]
 

@@ -25,7 +25,8 @@ class Watched(RemoteTest):
     def check(self, group, base, first, size, kind, letters):
         """Runs both rounds with the watchpoint: it fires exactly where an access overlaps."""
         expected = [address for address, what, offset, length in self.accesses(group)
-                    if set(what) & set(letters) and offset < first + size and first < offset + length]
+                    if set(what) & set(letters)
+                    and offset < first + size and first < offset + length]
         self.run_to("main")
         point = f"{kind},{self.symbol(base) + first:x},{size:x}"
         self.ok("Z" + point)

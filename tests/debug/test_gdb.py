@@ -31,7 +31,8 @@ class Basics(DebugTest):
     def test_breakpoints(self):
         after = line("basic.c", "after outer")
         target = self.session(
-            ("break inner", rf"Breakpoint 1 at {HEX}: file .*basic.c, line {line('basic.c', 'inner')}"),
+            ("break inner", rf"Breakpoint 1 at {HEX}: file .*basic.c, "
+                            rf"line {line('basic.c', 'inner')}"),
             (f"tbreak basic.c:{after}", r"Temporary breakpoint 2"),
             ("hbreak factorial", r"Hardware assisted breakpoint 3"),
             ("continue", r"Breakpoint 1, inner \(value=12\)"),
@@ -268,7 +269,7 @@ class Machine(DebugTest):
         target = self.target("speed")
         gdb(self, target, [
             ("python import threading, time, os, signal", None),
-            ("python threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()", None),
+            ("python threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()", None),
             ("continue", r"received signal SIGINT|Program stopped"),
             ("p progress > 0", r"= 1")])
 
@@ -357,7 +358,8 @@ class Harts(DebugTest):
             ("break take_turn if hart == 1", None), ("continue", r"hart=1"),
             ("delete", None),
             ("set scheduler-locking on", None),
-            ("p counters", r"="), ("set var $others = counters[0] + counters[2] + counters[3]", None),
+            ("p counters", r"="),
+            ("set var $others = counters[0] + counters[2] + counters[3]", None),
             ("stepi 5", None), ("next", None),
             ("p $_thread", r"= 2"),
             ("p counters[0] + counters[2] + counters[3] == $others", r"= 1"),

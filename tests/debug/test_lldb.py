@@ -60,7 +60,8 @@ class Basics(LldbTest):
             ("b outer", None), ("continue", r"breakpoint 1.1"),
             ("thread step-in", rf"stop reason = step in.*middle\(value=11\) at basic.c:"
                                rf"{line('basic.c', 'middle')}"),
-            ("thread step-over", rf"stop reason = step over.*basic.c:{line('basic.c', 'after inner')}"),
+            ("thread step-over",
+             rf"stop reason = step over.*basic.c:{line('basic.c', 'after inner')}"),
             ("frame variable result", r"result = 25"),
             ("thread step-out", r"stop reason = step out.*outer\("),
             ("next", rf"basic.c:{line('basic.c', 'after middle')}"),
@@ -115,7 +116,8 @@ class Basics(LldbTest):
             ("register read arg1", r"(a0|arg1|x10) = 0x"),
             ("register write mscratch 0x5a5a", r""),
             ("register read mscratch", r"mscratch = 0x0*5a5a"),
-            ("register read mtvec misa mhartid", r"mtvec = 0x0*800.*\n.*misa = .*\n.*mhartid = 0x0+"),
+            ("register read mtvec misa mhartid",
+             r"mtvec = 0x0*800.*\n.*misa = .*\n.*mhartid = 0x0+"),
             ("register read priv", r"priv = (0x)?0*3"),
             ("register read fcsr", None if ON_QEMU else r"fcsr = 0x0"),
             ("expression $pc", r"= "))
@@ -224,8 +226,8 @@ class Machine(LldbTest):
         target = self.target("speed", tcp=True)
         lldb(self, target, [
             ("script import os, threading, signal", None),
-            (f"script threading.Timer(0.5, os.kill, [{target.process.pid}, signal.SIGTERM]).start()",
-             None),
+            (f"script end = [{target.process.pid}, signal.SIGTERM]", None),
+            ("script threading.Timer(0.5, os.kill, end).start()", None),
             ("continue", r"Process 1 exited"),
             ("register read pc", r"error")])
 
@@ -241,7 +243,7 @@ class Harts(LldbTest):
             ("thread select 4", None), ("register read mhartid", r"= 0x0*3"),
             ("thread backtrace all", r"thread #1.*frame #0.*thread #4.*frame #0"),
             ("thread select 3", None), ("breakpoint delete --force", None),
-            ("thread step-out", r"step out.*spin"),
+            ("thread step-inst", r"thread #3.*instruction step into.*take_turn"),
             name="harts", harts=4)
 
     def test_watch_over_harts(self):

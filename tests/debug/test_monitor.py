@@ -7,7 +7,7 @@ from targets import DebugTest, image, line, symbols
 from test_remote import PC, RemoteTest, csr_number
 
 USER_DATA = 0x20000
-LSR, MTIME, FINISHER = 0x10000005, 0x200bff8, 0x100000
+LSR, MSIP, MTIME, FINISHER = 0x10000005, 0x2000000, 0x200bff8, 0x100000
 
 
 class MonitorTest(RemoteTest):
@@ -118,10 +118,12 @@ class Kernel(MonitorTest):
     def test_bad_commands(self):
         self.to_user()
         for command in ("translate", "translate zz", "xp", "xp /99999999999xw 0x80000000",
-                        "xp /4xw zz", "xp /4xw 0x80000000 0x1", "catch nothing", "catch exception 99",
-                        "catch exception -1", "uncatch", "bind", "bind 0x1000", "bind 0x1000 asid",
-                        "bind zz any", "privilege", "privilege x", "physical", "physical maybe", "mmio",
-                        "mmio read", "mmio read 3 0x10000000", "mmio read 1", "mmio write 1 0x10000000",
+                        "xp /4xw zz", "xp /4xw 0x80000000 0x1", "catch nothing",
+                        "catch exception 99", "catch exception -1", "uncatch", "bind", "bind 0x1000",
+                        "bind 0x1000 asid",
+                        "bind zz any", "privilege", "privilege x", "physical",
+                        "physical maybe", "mmio", "mmio read", "mmio read 3 0x10000000",
+                        "mmio read 1", "mmio write 1 0x10000000",
                         "mmio read 4 0x80000000", "save", "save /dev/null", "save /nowhere/x 0 10",
                         "time", "time zz", "log", "log nothing", "info", "info nothing", "bt 99",
                         "bt zz", "list zz zz", "info registers 99", "info tlb 99",
@@ -139,6 +141,20 @@ class Devices(MonitorTest):
         self.monitor("mmio read 4 0x2000000", r"0")
         self.monitor("mmio write 4 0x2000000 1")
         self.monitor("mmio read 4 0x2000000", r"1")
+
+    def test_mmio_by_memory_packets(self):
+        self.error(f"m{MSIP:x},4", f"M{MSIP:x},4:01000000")
+        self.monitor("mmio memory on")
+        self.ok(f"M{MSIP:x},4:01000000")
+        self.assertEqual(self.client.read_memory(MSIP, 4), b"\1\0\0\0")
+        self.assertEqual(len(self.client.read_memory(MTIME, 8)), 8)
+        self.monitor("mmio memory off")
+        self.error(f"m{MSIP:x},4")
+        # It ends with its session.
+        self.monitor("mmio memory on")
+        self.client.close()
+        self.client = self.connect()
+        self.error(f"m{MSIP:x},4")
 
     def test_mmio_ends_the_machine(self):
         self.client.send("qRcmd," + f"mmio write 4 {FINISHER:#x} 0x153333".encode().hex())

@@ -1,4 +1,4 @@
-/* The stages of the JIT before host code, each by itself: reading, folding, sharing. */
+/* The stages of the JIT before host code, each by itself: reading, folding, rotations, sharing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 
 #define PC UINT64_C(0x40001000)
 
-enum { ZERO, RA, SP, S0 = 8, A0 = 10, A1, A2, A3, PAGE = 4096 };
+enum { ZERO, RA, SP, S0 = 8, A0 = 10, A1, A2, A3, A4, A5, PAGE = 4096 };
 
 static uint8_t page[PAGE];
 static unsigned at;
@@ -186,6 +186,93 @@ static void test_folding(void **state)
     assert_int_equal(ir(7)->imm, PC + 20 + 0x2010);
 }
 
+/* --- Rotations -------------------------------------------------------------------------------- */
+
+static void test_rotation(void **state)
+{
+    start(0);
+    PUT(srliw, .rd = A1, .rs1 = A0, .imm = 25);
+    PUT(slliw, .rd = A2, .rs1 = A0, .imm = 7);
+    PUT(lw, .rd = A3, .rs1 = S0);
+    PUT(addiw, .rd = A0, .rs1 = A0); /* keeps the word */
+    PUT(or, .rd = A4, .rs1 = A1, .rs2 = A2);
+    read_from(0);
+    ir_rotate(&block);
+    assert_true(ir(0)->later);
+    assert_true(ir(1)->later);
+    assert_int_equal(ir(4)->op, INSN_roriw);
+    assert_int_equal(ir(4)->rs1, A0);
+    assert_int_equal(ir(4)->imm, 25);
+}
+
+static void test_no_rotation(void **state)
+{
+    start(0);
+    PUT(slliw, .rd = A1, .rs1 = A0, .imm = 7);
+    PUT(srliw, .rd = A2, .rs1 = A0, .imm = 24); /* not 32 together */
+    PUT(or, .rd = A3, .rs1 = A1, .rs2 = A2);    /* 2 */
+    PUT(srliw, .rd = A2, .rs1 = A0, .imm = 25);
+    PUT(addi, .rd = A0, .rs1 = A0, .imm = 1);  /* another word */
+    PUT(or, .rd = A3, .rs1 = A1, .rs2 = A2);   /* 5 */
+    PUT(slliw, .rd = A1, .rs1 = A1, .imm = 7); /* of itself */
+    PUT(srliw, .rd = A2, .rs1 = A1, .imm = 25);
+    PUT(or, .rd = A3, .rs1 = A1, .rs2 = A2); /* 8 */
+    read_from(0);
+    ir_rotate(&block);
+    assert_int_equal(ir(2)->op, INSN_or);
+    assert_int_equal(ir(5)->op, INSN_or);
+    assert_int_equal(ir(8)->op, INSN_or);
+    for (unsigned i = 0; i <= 8; i++)
+        assert_false(ir(i)->later);
+}
+
+/* --- Arms ------------------------------------------------------------------------------------- */
+
+/* A loop with an if and its else, each of which goes back. */
+static void read_arms(void)
+{
+    start(0);
+    PUT(ld, .rd = A0, .rs1 = S0);           /* 0 */
+    PUT(addi, .rd = A1, .imm = 7);          /* 1: forgotten where 2 is taken */
+    PUT(beq, .rs1 = A0, .imm = 5 * 4);      /* 2: to 7 */
+    PUT(ld, .rd = A2, .rs1 = S0, .imm = 8); /* 3 */
+    PUT(bne, .rs1 = A2, .imm = -4 * 4);     /* 4: again */
+    PUT(beq, .rs1 = A2, .imm = 40 * 4);     /* 5: leaves */
+    PUT(jalr, .rs1 = RA);                   /* 6 */
+    PUT(addi, .rd = A3, .rs1 = A1, .imm = 1);
+    PUT(ld, .rd = A2, .rs1 = S0, .imm = 16);
+    PUT(jal, .imm = -9 * 4); /* again */
+    read_from(0);
+}
+
+static void test_arms(void **state)
+{
+    read_arms();
+    assert_int_equal(block.arm_count, 1);
+    assert_int_equal(block.arms[0].branch, 2);
+    assert_int_equal(block.arms[0].begin, 8); /* behind the jalr, which may become two */
+    assert_ptr_equal(ir_arm_of(&block, 2), &block.arms[0]);
+    assert_ptr_equal(ir_arm_at(&block, 8), &block.arms[0]);
+    assert_int_equal(ir(8)->pc, PC + 7 * 4);
+    assert_int_equal(ir(8)->index, 3);
+    assert_int_equal(ir(11)->op, IR_EXIT);
+    assert_int_equal(ir(11)->imm, PC);
+    assert_int_equal(ir(11)->index, 6);
+    assert_int_equal(block.count, 12);
+}
+
+static void test_passes_over_arms(void **state)
+{
+    read_arms();
+    ir_fold(&block);
+    ir_share(&block);
+    assert_int_equal(ir(8)->op, INSN_addi); /* nothing is known there */
+    assert_true(ir(0)->share_begins);
+    assert_int_equal(ir(0)->last, 23);
+    assert_int_equal(ir(3)->share, ir(0)->share);
+    assert_int_equal(ir(9)->share, ir(0)->share);
+}
+
 /* --- Sharing ---------------------------------------------------------------------------------- */
 
 static void share(void)
@@ -220,16 +307,49 @@ static void test_frame(void **state)
 static void test_no_sharing(void **state)
 {
     start(0);
-    PUT(ld, .rd = A0, .rs1 = S0, .imm = 0);    /* 0: a load finds no permission to store */
-    PUT(sd, .rs1 = S0, .rs2 = A0, .imm = 8);   /* 1 */
-    PUT(ld, .rd = A1, .rs1 = SP, .imm = 0);    /* 2: too far from 3 */
-    PUT(ld, .rd = A1, .rs1 = SP, .imm = 2000); /* 3 */
-    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0);    /* 4: another address in 6 */
+    PUT(ld, .rd = A0, .rs1 = S0, .imm = 0); /* 0: it is not sure that 2 stores */
+    PUT(beq, .rs1 = A0, .rs2 = A1, .imm = 64);
+    PUT(sd, .rs1 = S0, .rs2 = A0, .imm = 8);   /* 2 */
+    PUT(ld, .rd = A1, .rs1 = SP, .imm = 0);    /* 3: too far from 4 */
+    PUT(ld, .rd = A1, .rs1 = SP, .imm = 2000); /* 4 */
+    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0);    /* 5: another address in 7 */
     PUT(add, .rd = A3, .rs1 = A3, .rs2 = A0);
-    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0); /* 6 */
+    PUT(ld, .rd = A2, .rs1 = A3, .imm = 0); /* 7 */
     share();
-    for (unsigned i = 0; i <= 6; i++)
+    for (unsigned i = 0; i <= 7; i++)
         assert_int_equal(ir(i)->share, 0);
+}
+
+/* A load that a store is sure to follow asks for its permission as well. */
+static void test_sharing_with_store(void **state)
+{
+    start(0);
+    PUT(ld, .rd = A0, .rs1 = S0, .imm = 8);
+    PUT(addi, .rd = A0, .rs1 = A0, .imm = 1);
+    PUT(sd, .rs1 = S0, .rs2 = A0, .imm = 8);
+    share();
+    assert_true(ir(0)->share_begins);
+    assert_true(ir(0)->share_stores);
+    assert_int_equal(ir(0)->first, 0);
+    assert_int_equal(ir(0)->last, 7);
+    assert_int_equal(ir(2)->share, ir(0)->share);
+}
+
+/* The index of a table. */
+static void test_scale(void **state)
+{
+    start(0);
+    PUT(slli, .rd = A5, .rs1 = A4, .imm = 3);
+    PUT(add, .rd = A5, .rs1 = A0, .rs2 = A5);
+    PUT(slli, .rd = A4, .rs1 = A4, .imm = 2);
+    PUT(add, .rd = A4, .rs1 = A4, .rs2 = A4);
+    read_from(0);
+    ir_fold(&block);
+    assert_int_equal(ir(0)->op, IR_NOTHING);
+    assert_int_equal(ir(1)->op, INSN_sh3add);
+    assert_int_equal(ir(1)->rs1, A4);
+    assert_int_equal(ir(1)->rs2, A0);
+    assert_int_equal(ir(3)->op, INSN_add);
 }
 
 /* Behind a CSR access the same address may be translated otherwise. */
@@ -266,11 +386,22 @@ static void test_loaded_base(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reading),      cmocka_unit_test(test_end_of_page),
-        cmocka_unit_test(test_length),       cmocka_unit_test(test_pairs),
-        cmocka_unit_test(test_second_pair),  cmocka_unit_test(test_folding),
-        cmocka_unit_test(test_frame),        cmocka_unit_test(test_no_sharing),
-        cmocka_unit_test(test_sharing_ends), cmocka_unit_test(test_loaded_base),
+        cmocka_unit_test(test_reading),
+        cmocka_unit_test(test_end_of_page),
+        cmocka_unit_test(test_length),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_second_pair),
+        cmocka_unit_test(test_folding),
+        cmocka_unit_test(test_frame),
+        cmocka_unit_test(test_no_sharing),
+        cmocka_unit_test(test_sharing_with_store),
+        cmocka_unit_test(test_scale),
+        cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_no_rotation),
+        cmocka_unit_test(test_arms),
+        cmocka_unit_test(test_passes_over_arms),
+        cmocka_unit_test(test_sharing_ends),
+        cmocka_unit_test(test_loaded_base),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

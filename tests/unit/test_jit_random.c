@@ -57,6 +57,8 @@ static void unhandled(void *opaque, struct hart *hart, uint64_t cause, uint64_t 
     note(run, tval);
     note(run, hart->pc);
     note(run, hart->instret);
+    for (unsigned i = 1; i < 32; i++)
+        note(run, hart->x[i]);
     assert_true(memory_dma_read(run->guest.memory, hart->pc, &half, sizeof(half)));
     hart->pc += (half & 3) == 3 ? 4 : 2;
     if (++run->trap_count > 100000)
@@ -239,9 +241,57 @@ static void random_jump(struct guest *guest)
              .imm = i);
 }
 
+/* Arithmetic as hash functions have it: words, rotations made of shifts, values that are moved on,
+ * overwritten or looked at in the middle, with few registers or with all of them. */
+static void random_mixing(struct guest *guest, unsigned count)
+{
+    static const uint16_t ops[] = {
+        INSN_addw,   INSN_addw,  INSN_subw,  INSN_addiw, INSN_xor,  INSN_xor,  INSN_and,
+        INSN_or,     INSN_slliw, INSN_srliw, INSN_sraiw, INSN_add,  INSN_addi, INSN_sltu,
+        INSN_mulw,   INSN_xori,  INSN_andi,  INSN_sllw,  INSN_srlw, INSN_sub,  INSN_sh2add,
+        INSN_add_uw, INSN_lw,    INSN_sw,    INSN_sd,    INSN_ld,   INSN_lbu,  INSN_beq,
+    };
+    unsigned first = below(8), span = 2 + below(NOWHERE - 10);
+    for (unsigned i = 0; i < count; i++) {
+        uint8_t rd = (uint8_t)(first + below(span)), a = (uint8_t)(first + below(span));
+        uint8_t b = (uint8_t)(first + below(span));
+        struct insn insn = {.op = ops[below(ARRAY_SIZE(ops))], .rd = rd, .rs1 = a, .rs2 = b};
+        const struct isa_instruction *info = isa_instruction(insn.op);
+        if (below(4) == 0) {
+            uint8_t t = (uint8_t)(first + below(span));
+            int32_t n = 1 + (int32_t)below(31);
+            INSN(guest, slliw, .rd = t, .rs1 = a, .imm = n);
+            if (below(3) == 0)
+                INSN(guest, lw, .rd = rd, .rs1 = DATA, .imm = 4 * (int32_t)below(8));
+            INSN(guest, srliw, .rd = b, .rs1 = a, .imm = 32 - n);
+            if (below(3) == 0)
+                INSN(guest, addiw, .rd = a, .rs1 = a, .imm = below(2) ? 0 : 5);
+            INSN(guest, or, .rd = below(2) ? t : rd, .rs1 = t, .rs2 = b);
+            continue;
+        }
+        insn.rd = info->operands & ISA_RD ? rd : 0;
+        insn.rs2 = info->operands & ISA_RS2 ? b : 0;
+        insn.imm = info->operands & ISA_IMM ? (int32_t)below(16) : 0;
+        if (insn.op == INSN_addiw && below(2))
+            insn.imm = 0;
+        if (insn.op == INSN_beq) {
+            insn.imm = 8;
+        } else if (info->flags & (ISA_LOAD | ISA_STORE)) {
+            insn.rs1 = below(20) ? DATA : NOWHERE + below(2);
+            insn.imm = (int32_t)(8 * below(16)) - 64 + (below(6) ? 0 : 2);
+        }
+        guest_insn(guest, insn);
+    }
+    INSN(guest, addi, .rd = 0); /* what a branch may skip */
+}
+
 static void random_part(struct guest *guest)
 {
-    switch (below(8)) {
+    switch (below(10)) {
+    case 8:
+    case 9:
+        random_mixing(guest, 1 + below(40));
+        break;
     case 0:
     case 1:
         random_skip(guest);
@@ -258,9 +308,13 @@ static void random_loop(struct guest *guest)
 {
     INSN(guest, addi, .rd = COUNTER, .imm = 1 + (int32_t)below(6));
     uint64_t start = guest->at;
-    random_part(guest);
-    if (below(2))
+    if (below(2)) {
+        random_mixing(guest, 2 + below(30));
+    } else {
         random_part(guest);
+        if (below(2))
+            random_part(guest);
+    }
     INSN(guest, addi, .rd = COUNTER, .rs1 = COUNTER, .imm = -1);
     INSN(guest, bne, .rs1 = COUNTER, .imm = (int32_t)(start - guest->at));
 }

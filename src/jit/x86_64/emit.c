@@ -9,19 +9,6 @@
  */
 #include "jit/x86_64/emitter.h"
 
-const uint8_t pinned[32] = {
-    [0 ... 31] = NOT_PINNED,
-    [2] = RBX,
-    [8] = R12,
-    [9] = R13,
-    [10] = RSI,
-    [11] = RDI,
-    [12] = R8,
-    [13] = R9,
-    [14] = R10,
-    [15] = R11,
-};
-
 /* clang-format off */
 const struct emitter_row emitters[IR_OPS] = {
     [IR_CONSTANT]    = {emit_constant},
@@ -245,20 +232,20 @@ void emit_load(struct emitter *e, unsigned host, unsigned reg)
 {
     if (reg == 0)
         x86_constant(&e->x, host, 0);
-    else if (pinned[reg] != host)
-        x86_op(&e->x, X86_LOAD, host, guest(reg));
+    else if (e->now.regs.host[reg] != host)
+        x86_op(&e->x, X86_LOAD, host, guest(e, reg));
 }
 
 void emit_save(struct emitter *e, unsigned reg, unsigned host)
 {
-    if (reg != 0 && pinned[reg] != host)
-        x86_op(&e->x, X86_STORE, host, guest(reg));
+    if (reg != 0 && e->now.regs.host[reg] != host)
+        x86_op(&e->x, X86_STORE, host, guest(e, reg));
 }
 
 unsigned emit_use(struct emitter *e, unsigned reg, unsigned temporary)
 {
-    if (is_pinned(reg))
-        return pinned[reg];
+    if (is_in_host(e, reg))
+        return e->now.regs.host[reg];
     emit_load(e, temporary, reg);
     return temporary;
 }
@@ -269,8 +256,19 @@ unsigned emit_use(struct emitter *e, unsigned reg, unsigned temporary)
 struct site *site_open(struct emitter *e, const struct ir *ir)
 {
     struct site *site = &e->sites[e->site_count++];
-    *site = (struct site){.ir = ir};
+    site->ir = ir;
+    site->jump_count = 0;
+    site->back = site->address = NULL;
+    if (e->looping) {
+        site->before = e->before;
+        site->after = e->now.regs;
+    }
     return site;
+}
+
+static bool are_moved(const struct emitter *e, const struct site *site)
+{
+    return e->looping && !(registers_are_home(&site->before) && registers_are_home(&site->after));
 }
 
 void site_unless(struct emitter *e, struct site *site, enum x86_condition failed)
@@ -281,31 +279,78 @@ void site_unless(struct emitter *e, struct site *site, enum x86_condition failed
 void site_close(struct emitter *e, struct site *site)
 {
     site->back = e->x.at;
+    site->held = (uint8_t)e->now.held;
 }
 
 void emit_call(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = site_open(e, ir);
-    site->address = x86_address(&e->x, RAX);
-    x86_call_to(&e->x, e->thunks->one);
+    if (are_moved(e, site)) {
+        site->jumps[site->jump_count++] = x86_jump(&e->x);
+        site_close(e, site);
+    } else {
+        site->address = x86_address(&e->x, RAX);
+        x86_call_to(&e->x, e->thunks->one);
+    }
     /* A CSR may have been written. */
-    e->fp_on = e->fp_dirty = false;
-    e->fp_boxed = 0;
+    e->now.fp_on = e->now.fp_dirty = false;
+    e->now.fp_boxed = 0;
+    e->now.held = 0;
 }
 
 /* --- Blocks ------------------------------------------------------------------------------------
  */
 
-static void emit_code(struct emitter *e)
+static void emit_instructions(struct emitter *e)
 {
     for (unsigned i = 0; i < e->block->count; i++) {
         const struct ir *ir = &e->block->code[i];
         const struct emitter_row *row = &emitters[ir->op];
+        const struct ir_arm *arm = ir_arm_at(e->block, i);
+        if (arm) {
+            x86_here(&e->x, e->arms[arm - e->block->arms].jump);
+            e->now = e->arms[arm - e->block->arms].state;
+        }
+        if (e->looping && !registers_prepare(e, i))
+            continue;
         (row->emit ? row->emit : emit_call)(e, ir, row->code);
+        if (e->looping)
+            registers_finish(e);
     }
+}
+
+/* Where nothing has been emitted. */
+static void begin(struct emitter *e)
+{
+    e->x.at = e->start;
+    e->predicted =
+        (unsigned)(e->block->pc >> 1) * 7; /* loops of several blocks shall not share places */
+    e->site_count = e->alone_count = e->link_count = e->taken_count = 0;
+    e->now = (struct state){.regs = home};
+}
+
+static void emit_loop(struct emitter *e)
+{
+    enum { ROUNDS = 3 };
+    e->tail = home;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        begin(e);
+        registers_begin_round(e);
+        e->loop = e->x.at;
+        emit_instructions(e);
+    }
+}
+
+static void emit_code(struct emitter *e)
+{
+    e->looping = registers_find_loop(e);
+    begin(e);
+    (e->looping ? emit_loop : emit_instructions)(e);
     for (unsigned i = 0; i < e->taken_count; i++) {
         const struct ir *branch = e->taken[i].ir;
         x86_here(&e->x, e->taken[i].jump);
+        if (e->looping)
+            emit_transition(e, e->taken[i].regs, &home);
         emit_exit_to(e, branch->pc, (uint64_t)branch->imm, branch->index + 1u);
     }
 }
@@ -325,8 +370,15 @@ static void emit_site(struct emitter *e, const struct site *site, const uint8_t 
     }
     for (unsigned i = 0; i < site->jump_count; i++)
         x86_here(&e->x, site->jumps[i]);
+    bool moved = are_moved(e, site);
+    if (moved)
+        emit_write_back(e, &site->before);
     x86_patch(x86_address(&e->x, RAX), data);
-    x86_call_to(&e->x, e->thunks->one);
+    x86_call_to(&e->x, moved ? e->thunks->one_in_loop : e->thunks->one);
+    if (moved)
+        emit_read_back(e, &site->after);
+    if (site->held)
+        x86_op(&e->x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(site->held)));
     x86_jump_to(&e->x, site->back);
 }
 
@@ -362,16 +414,11 @@ uint8_t *host_translate(uint8_t *at, const struct jit_thunks *thunks, struct har
                         const struct ir_block *block, uint64_t page_id)
 {
     struct emitter e;
-    e.x.at = e.start = at;
+    e.start = at;
     e.thunks = thunks;
     e.hart = hart;
     e.block = block;
     e.page_id = page_id;
-    e.predicted =
-        (unsigned)(block->pc >> 1) * 7; /* loops of several blocks shall not share places */
-    e.site_count = e.alone_count = e.link_count = e.taken_count = 0;
-    e.fp_on = e.fp_dirty = false;
-    e.fp_boxed = 0;
     emit_code(&e);
     for (unsigned i = 0; i < e.alone_count; i++)
         emit_alone(&e, &e.alones[i]);

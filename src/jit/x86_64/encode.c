@@ -112,6 +112,12 @@ void x86_shift_by(struct x86 *x, bool w, enum x86_group group, unsigned reg, str
     x86_vex(x, (struct x86_vex){2, prefix, 0xf7}, w, reg, count, rm);
 }
 
+void x86_rotate(struct x86 *x, bool w, unsigned reg, struct x86_operand rm, unsigned count)
+{
+    x86_vex(x, (struct x86_vex){3, 3, 0xf0}, w, reg, 0, rm);
+    x86_byte(x, count);
+}
+
 void x86_swap_bytes(struct x86 *x, unsigned reg)
 {
     rex(x, true, false, 0, 0, reg);

@@ -209,6 +209,8 @@ void x86_fused(struct x86 *x, unsigned opcode, bool d, unsigned reg, unsigned se
 /* BMI2: reg = rm shifted by the register `count`; flags stay. */
 void x86_shift_by(struct x86 *x, bool w, enum x86_group group, unsigned reg, struct x86_operand rm,
                   unsigned count);
+/* BMI2: reg = rm rotated to the right; flags stay. */
+void x86_rotate(struct x86 *x, bool w, unsigned reg, struct x86_operand rm, unsigned count);
 /* Reverses the bytes of a 64-bit register. */
 void x86_swap_bytes(struct x86 *x, unsigned reg);
 /* Group F7. */

@@ -28,7 +28,7 @@ static struct x86_operand fp_high(unsigned reg)
 
 static void require_boxed(struct emitter *e, struct site *site, unsigned reg)
 {
-    if (e->fp_boxed >> reg & 1)
+    if (e->now.fp_boxed >> reg & 1)
         return;
     x86_arithmetic(&e->x, false, X86_GROUP_CMP, fp_high(reg), -1);
     site_unless(e, site, X86_NE); /* behind which it is still unknown */
@@ -70,18 +70,18 @@ static void load_fp(struct emitter *e, bool d, unsigned xmm, unsigned reg)
 
 static void box(struct emitter *e, unsigned reg)
 {
-    if (e->fp_boxed >> reg & 1)
+    if (e->now.fp_boxed >> reg & 1)
         return;
     x86_form(&e->x, 0xc7, false, false, 0, fp_high(reg));
     x86_32(&e->x, UINT32_MAX);
-    e->fp_boxed |= 1u << reg;
+    e->now.fp_boxed |= 1u << reg;
 }
 
 static void save_fp(struct emitter *e, bool d, unsigned reg, unsigned xmm)
 {
     x86_form(&e->x, d ? X86_MOVSD_STORE : X86_MOVSS_STORE, false, false, xmm, fp(reg));
     if (d)
-        e->fp_boxed &= ~(1u << reg);
+        e->now.fp_boxed &= ~(1u << reg);
     else
         box(e, reg);
 }
@@ -166,7 +166,7 @@ void emit_fp_sign(struct emitter *e, const struct ir *ir, unsigned code)
     }
     x86_form(x, X86_STORE, d, false, RAX, fp(ir->rd));
     if (d)
-        e->fp_boxed &= ~(1u << ir->rd);
+        e->now.fp_boxed &= ~(1u << ir->rd);
     else
         box(e, ir->rd);
     site_close(e, site);
@@ -284,16 +284,16 @@ void emit_fp_from_int(struct emitter *e, const struct ir *ir, unsigned code)
     require_fp(e, site, false);
     require_nearest(e, site, ir);
     if (code == FROM_UNSIGNED_LONG) {
-        x86_arithmetic(x, true, X86_GROUP_CMP, guest(ir->rs1), 0);
+        x86_arithmetic(x, true, X86_GROUP_CMP, guest(e, ir->rs1), 0);
         site_unless(e, site, X86_L);
     }
     require_fp(e, site, true);
     x86_form(x, 0x0f57, false, false, XMM0, x86_register(XMM0)); /* xorps: no false dependency */
     if (code == FROM_UNSIGNED_WORD) {
-        x86_op32(x, X86_LOAD, RAX, guest(ir->rs1));
+        x86_op32(x, X86_LOAD, RAX, guest(e, ir->rs1));
         x86_form(x, for_format(X86_CVTSI2SD, d), true, false, XMM0, x86_register(RAX));
     } else {
-        x86_form(x, for_format(X86_CVTSI2SD, d), w, false, XMM0, guest(ir->rs1));
+        x86_form(x, for_format(X86_CVTSI2SD, d), w, false, XMM0, guest(e, ir->rs1));
     }
     save_fp(e, d, ir->rd, XMM0);
     site_close(e, site);
@@ -323,7 +323,7 @@ void emit_fp_to_bits(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = site_open(e, ir);
     require_fp(e, site, false);
-    unsigned d = ir->rd ? destination(ir->rd) : RAX;
+    unsigned d = ir->rd ? destination(e, ir->rd) : RAX;
     x86_op(&e->x, code ? X86_LOAD : X86_MOVSXD, d, fp(ir->rs1));
     emit_save(e, ir->rd, d);
     site_close(e, site);
@@ -337,7 +337,7 @@ void emit_fp_from_bits(struct emitter *e, const struct ir *ir, unsigned code)
     unsigned source = emit_use(e, ir->rs1, RAX);
     x86_form(&e->x, X86_STORE, code, false, source, fp(ir->rd));
     if (code)
-        e->fp_boxed &= ~(1u << ir->rd);
+        e->now.fp_boxed &= ~(1u << ir->rd);
     else
         box(e, ir->rd);
     site_close(e, site);

@@ -4,7 +4,7 @@
 static unsigned first_operand(struct emitter *e, const struct ir *ir)
 {
     /* rd may be written before rs2 is read, unless they are one. */
-    unsigned d = ir->rd == ir->rs2 && ir->rd != ir->rs1 ? RAX : destination(ir->rd);
+    unsigned d = ir->rd == ir->rs2 && ir->rd != ir->rs1 ? RAX : destination(e, ir->rd);
     emit_load(e, d, ir->rs1);
     return d;
 }
@@ -15,24 +15,24 @@ void emit_nothing(struct emitter *e, const struct ir *ir, unsigned code)
 
 void emit_constant(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    bool in_memory = !is_pinned(ir->rd);
+    bool in_memory = !is_in_host(e, ir->rd);
     if (in_memory && ir->imm == (int32_t)ir->imm) {
-        x86_form(&e->x, 0xc7, true, false, 0, guest(ir->rd));
+        x86_form(&e->x, 0xc7, true, false, 0, guest(e, ir->rd));
         x86_32(&e->x, (uint32_t)ir->imm);
         return;
     }
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     x86_constant(&e->x, d, (uint64_t)ir->imm);
     emit_save(e, ir->rd, d);
 }
 
 void emit_move(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    if (is_pinned(ir->rs1)) {
-        emit_save(e, ir->rd, pinned[ir->rs1]);
+    if (is_in_host(e, ir->rs1)) {
+        emit_save(e, ir->rd, e->now.regs.host[ir->rs1]);
         return;
     }
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     emit_load(e, d, ir->rs1);
     emit_save(e, ir->rd, d);
 }
@@ -45,20 +45,20 @@ void emit_alu(struct emitter *e, const struct ir *ir, unsigned code)
         rs2 = rs1;
         rs1 = ir->rd;
     }
-    if (code == X86_ADD && is_pinned(rs1) && is_pinned(rs2) && ir->rd != rs1) {
-        unsigned d = destination(ir->rd);
-        x86_op(&e->x, X86_LEA, d, x86_indexed(pinned[rs1], pinned[rs2], 0, 0));
+    if (code == X86_ADD && is_in_host(e, rs1) && is_in_host(e, rs2) && ir->rd != rs1) {
+        unsigned d = destination(e, ir->rd);
+        x86_op(&e->x, X86_LEA, d, x86_indexed(e->now.regs.host[rs1], e->now.regs.host[rs2], 0, 0));
         emit_save(e, ir->rd, d);
         return;
     }
-    if (ir->rd == rs1 && !is_pinned(rs1)) {
+    if (ir->rd == rs1 && !is_in_host(e, rs1)) {
         unsigned value = emit_use(e, rs2, RAX);
-        x86_op(&e->x, code - 2, value, guest(rs1)); /* the form that writes memory */
+        x86_op(&e->x, code - 2, value, guest(e, rs1)); /* the form that writes memory */
         return;
     }
-    unsigned d = ir->rd == rs2 && rs1 != rs2 ? RAX : destination(ir->rd);
+    unsigned d = ir->rd == rs2 && rs1 != rs2 ? RAX : destination(e, ir->rd);
     emit_load(e, d, rs1);
-    x86_op(&e->x, code, d, guest(rs2));
+    x86_op(&e->x, code, d, guest(e, rs2));
     emit_save(e, ir->rd, d);
 }
 
@@ -70,13 +70,13 @@ static enum x86_group group_of(unsigned opcode)
 /* code: enum x86_opcode */
 void emit_alu_imm(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     if (ir->rd == ir->rs1) {
-        x86_arithmetic(&e->x, true, group_of(code), guest(ir->rd), (int32_t)ir->imm);
+        x86_arithmetic(&e->x, true, group_of(code), guest(e, ir->rd), (int32_t)ir->imm);
         return;
     }
-    if (code == X86_ADD && is_pinned(ir->rs1)) {
-        x86_op(&e->x, X86_LEA, d, x86_memory(pinned[ir->rs1], (int32_t)ir->imm));
+    if (code == X86_ADD && is_in_host(e, ir->rs1)) {
+        x86_op(&e->x, X86_LEA, d, x86_memory(e->now.regs.host[ir->rs1], (int32_t)ir->imm));
     } else {
         emit_load(e, d, ir->rs1);
         x86_arithmetic(&e->x, true, group_of(code), x86_register(d), (int32_t)ir->imm);
@@ -86,40 +86,77 @@ void emit_alu_imm(struct emitter *e, const struct ir *ir, unsigned code)
 
 static void save_word(struct emitter *e, unsigned rd, unsigned host)
 {
-    unsigned d = destination(rd);
-    x86_op(&e->x, X86_MOVSXD, d, x86_register(host));
+    unsigned d = destination(e, rd);
+    if (!is_narrow(e, rd))
+        x86_op(&e->x, X86_MOVSXD, d, x86_register(host));
+    else if (d != host)
+        x86_op32(&e->x, X86_LOAD, d, x86_register(host));
     emit_save(e, rd, d);
+}
+
+/* Where to compute a word for rd, beginning with rs1: rs2, if it is another register, is read after
+ * that. */
+static unsigned word_destination(struct emitter *e, const struct ir *ir)
+{
+    return ir->rd == ir->rs2 && ir->rd != ir->rs1 ? RAX : destination(e, ir->rd);
+}
+
+static void load_word(struct emitter *e, unsigned host, unsigned reg)
+{
+    if (e->now.regs.host[reg] != host)
+        x86_op32(&e->x, X86_LOAD, host, guest(e, reg));
 }
 
 /* code: enum x86_opcode */
 void emit_alu_word(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    if (is_pinned(ir->rd) && ir->rd == ir->rs1) {
-        unsigned d = pinned[ir->rd];
-        x86_op32(&e->x, code, d, guest(ir->rs2));
-        x86_op(&e->x, X86_MOVSXD, d, x86_register(d));
-        return;
+    unsigned rs1 = ir->rs1, rs2 = ir->rs2;
+    if (code != X86_SUB && ir->rd == rs2) {
+        rs2 = rs1;
+        rs1 = ir->rd;
     }
-    x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
-    x86_op32(&e->x, code, RAX, guest(ir->rs2));
-    save_word(e, ir->rd, RAX);
+    unsigned d = ir->rd == rs2 && rs1 != rs2 ? RAX : destination(e, ir->rd);
+    if (code == X86_ADD && is_in_host(e, rs1) && is_in_host(e, rs2) && ir->rd != rs1) {
+        x86_op32(&e->x, X86_LEA, d,
+                 x86_indexed(e->now.regs.host[rs1], e->now.regs.host[rs2], 0, 0));
+    } else {
+        load_word(e, d, rs1);
+        x86_op32(&e->x, code, d, guest(e, rs2));
+    }
+    save_word(e, ir->rd, d);
 }
 
-void emit_alu_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
+/* sext.w. In a loop it may be known to do nothing, or wait. */
+static void extend_word(struct emitter *e, const struct ir *ir)
 {
-    if (ir->imm == 0) { /* sext.w */
-        unsigned d = destination(ir->rd);
-        x86_op(&e->x, X86_MOVSXD, d, guest(ir->rs1));
-        emit_save(e, ir->rd, d);
+    bool narrow = is_narrow(e, ir->rd), same = ir->rd == ir->rs1 && is_in_host(e, ir->rd);
+    bool word = e->looping && (e->before.word & ~e->before.narrow) >> ir->rs1 & 1;
+    if (same && (narrow || word))
+        return;
+    if (word) {
+        emit_move(e, ir, 0);
         return;
     }
-    if (is_pinned(ir->rs1)) {
-        x86_op32(&e->x, X86_LEA, RAX, x86_memory(pinned[ir->rs1], (int32_t)ir->imm));
-    } else {
-        x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
-        x86_arithmetic(&e->x, false, group_of(code), x86_register(RAX), (int32_t)ir->imm);
+    unsigned d = destination(e, ir->rd);
+    x86_form(&e->x, narrow ? X86_LOAD : X86_MOVSXD, !narrow, false, d, guest(e, ir->rs1));
+    emit_save(e, ir->rd, d);
+}
+
+/* code: enum x86_opcode */
+void emit_alu_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    unsigned d = destination(e, ir->rd);
+    if (ir->imm == 0) {
+        extend_word(e, ir);
+        return;
     }
-    save_word(e, ir->rd, RAX);
+    if (is_in_host(e, ir->rs1) && ir->rd != ir->rs1) {
+        x86_op32(&e->x, X86_LEA, d, x86_memory(e->now.regs.host[ir->rs1], (int32_t)ir->imm));
+    } else {
+        load_word(e, d, ir->rs1);
+        x86_arithmetic(&e->x, false, group_of(code), x86_register(d), (int32_t)ir->imm);
+    }
+    save_word(e, ir->rd, d);
 }
 
 static bool has_bmi2(void)
@@ -132,8 +169,8 @@ void emit_shift(struct emitter *e, const struct ir *ir, unsigned code)
 {
     bool rotates = code == X86_GROUP_ROL || code == X86_GROUP_ROR;
     if (!rotates && has_bmi2()) {
-        unsigned d = destination(ir->rd);
-        x86_shift_by(&e->x, true, code, d, guest(ir->rs1), emit_use(e, ir->rs2, RCX));
+        unsigned d = destination(e, ir->rd);
+        x86_shift_by(&e->x, true, code, d, guest(e, ir->rs1), emit_use(e, ir->rs2, RCX));
         emit_save(e, ir->rd, d);
         return;
     }
@@ -147,19 +184,20 @@ void emit_shift_word(struct emitter *e, const struct ir *ir, unsigned code)
 {
     bool rotates = code == X86_GROUP_ROL || code == X86_GROUP_ROR;
     if (!rotates && has_bmi2()) {
-        x86_shift_by(&e->x, false, code, RAX, guest(ir->rs1), emit_use(e, ir->rs2, RCX));
-        save_word(e, ir->rd, RAX);
+        unsigned d = destination(e, ir->rd);
+        x86_shift_by(&e->x, false, code, d, guest(e, ir->rs1), emit_use(e, ir->rs2, RCX));
+        save_word(e, ir->rd, d);
         return;
     }
-    x86_op32(&e->x, X86_LOAD, RCX, guest(ir->rs2));
-    x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
+    x86_op32(&e->x, X86_LOAD, RCX, guest(e, ir->rs2));
+    x86_op32(&e->x, X86_LOAD, RAX, guest(e, ir->rs1));
     x86_shift(&e->x, false, code, RAX, -1);
     save_word(e, ir->rd, RAX);
 }
 
 void emit_shift_imm(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     emit_load(e, d, ir->rs1);
     x86_shift(&e->x, true, code, d, (int)ir->imm);
     emit_save(e, ir->rd, d);
@@ -167,57 +205,62 @@ void emit_shift_imm(struct emitter *e, const struct ir *ir, unsigned code)
 
 void emit_shift_imm_word(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    if (code == X86_GROUP_SHR && ir->imm) { /* bit 31 is clear: nothing to extend */
-        unsigned d = destination(ir->rd);
-        x86_op32(&e->x, X86_LOAD, d, guest(ir->rs1));
+    unsigned d = destination(e, ir->rd);
+    if (code == X86_GROUP_ROR && has_bmi2()) {
+        x86_rotate(&e->x, false, d, guest(e, ir->rs1), (unsigned)ir->imm);
+    } else {
+        load_word(e, d, ir->rs1);
         x86_shift(&e->x, false, code, d, (int)ir->imm);
-        emit_save(e, ir->rd, d);
-        return;
     }
-    x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
-    x86_shift(&e->x, false, code, RAX, (int)ir->imm);
-    save_word(e, ir->rd, RAX);
+    if (code == X86_GROUP_SHR && ir->imm) /* bit 31 is clear: nothing to extend */
+        emit_save(e, ir->rd, d);
+    else
+        save_word(e, ir->rd, d);
 }
 
 static void save_condition(struct emitter *e, unsigned rd, enum x86_condition condition)
 {
-    x86_set(&e->x, condition, RAX);
-    emit_save(e, rd, RAX);
+    unsigned d = destination(e, rd);
+    x86_form(&e->x, 0x0f90 + condition, false, true, 0, x86_register(RAX));
+    x86_form(&e->x, X86_MOVZX_8, false, true, d, x86_register(RAX));
+    emit_save(e, rd, d);
 }
 
 /* code: the condition */
 void emit_less(struct emitter *e, const struct ir *ir, unsigned code)
 {
     unsigned a = emit_use(e, ir->rs1, RAX);
-    x86_op(&e->x, X86_CMP, a, guest(ir->rs2));
+    x86_op(&e->x, X86_CMP, a, guest(e, ir->rs2));
     save_condition(e, ir->rd, code);
 }
 
 void emit_less_imm(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    x86_arithmetic(&e->x, true, X86_GROUP_CMP, guest(ir->rs1), (int32_t)ir->imm);
+    x86_arithmetic(&e->x, true, X86_GROUP_CMP, guest(e, ir->rs1), (int32_t)ir->imm);
     save_condition(e, ir->rd, code);
 }
 
 void emit_mul(struct emitter *e, const struct ir *ir, unsigned code)
 {
     unsigned d = first_operand(e, ir);
-    x86_op(&e->x, X86_IMUL, d, guest(ir->rs2));
+    x86_op(&e->x, X86_IMUL, d, guest(e, ir->rs2));
     emit_save(e, ir->rd, d);
 }
 
 void emit_mul_word(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
-    x86_op32(&e->x, X86_IMUL, RAX, guest(ir->rs2));
-    save_word(e, ir->rd, RAX);
+    unsigned d = word_destination(e, ir);
+    load_word(e, d, ir->rs1);
+    x86_op32(&e->x, X86_IMUL, d, guest(e, ir->rs2));
+    save_word(e, ir->rd, d);
 }
 
 /* code: enum x86_group */
 void emit_mul_high(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    e->now.held = 0;
     emit_load(e, RAX, ir->rs1);
-    x86_unary(&e->x, true, code, guest(ir->rs2));
+    x86_unary(&e->x, true, code, guest(e, ir->rs2));
     emit_save(e, ir->rd, RDX);
 }
 
@@ -231,8 +274,9 @@ static void divide(struct emitter *e, const struct ir *ir, unsigned code, bool w
     struct x86 *x = &e->x;
     bool is_unsigned = code & UNSIGNED;
     uint8_t *not_minus_one = NULL, *done = NULL;
-    x86_form(x, X86_LOAD, w, false, RCX, guest(ir->rs2));
-    x86_form(x, X86_LOAD, w, false, RAX, guest(ir->rs1));
+    e->now.held = 0;
+    x86_form(x, X86_LOAD, w, false, RCX, guest(e, ir->rs2));
+    x86_form(x, X86_LOAD, w, false, RAX, guest(e, ir->rs1));
     x86_form(x, X86_TEST, w, false, RCX, x86_register(RCX));
     uint8_t *not_zero = x86_jump_short_if(x, X86_NE);
     x86_form(x, X86_LOAD, w, false, RDX, x86_register(RAX)); /* the remainder */
@@ -278,27 +322,27 @@ void emit_divide_word(struct emitter *e, const struct ir *ir, unsigned code)
 void emit_shift_add(struct emitter *e, const struct ir *ir, unsigned code)
 {
     if (code == 4 && ir->rs2 == 0) { /* zext.w */
-        unsigned d = destination(ir->rd);
-        x86_op32(&e->x, X86_LOAD, d, guest(ir->rs1));
+        unsigned d = destination(e, ir->rd);
+        x86_op32(&e->x, X86_LOAD, d, guest(e, ir->rs1));
         emit_save(e, ir->rd, d);
         return;
     }
     unsigned a;
     if (code & 4) {
-        x86_op32(&e->x, X86_LOAD, RAX, guest(ir->rs1));
+        x86_op32(&e->x, X86_LOAD, RAX, guest(e, ir->rs1));
         a = RAX;
     } else {
         a = emit_use(e, ir->rs1, RAX);
     }
-    unsigned b = emit_use(e, ir->rs2, RCX), d = destination(ir->rd);
+    unsigned b = emit_use(e, ir->rs2, RCX), d = destination(e, ir->rd);
     x86_op(&e->x, X86_LEA, d, x86_indexed(b, a, code & 3, 0));
     emit_save(e, ir->rd, d);
 }
 
 void emit_slli_uw(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    unsigned d = destination(ir->rd);
-    x86_op32(&e->x, X86_LOAD, d, guest(ir->rs1));
+    unsigned d = destination(e, ir->rd);
+    x86_op32(&e->x, X86_LOAD, d, guest(e, ir->rs1));
     x86_shift(&e->x, true, X86_GROUP_SHL, d, (int)ir->imm);
     emit_save(e, ir->rd, d);
 }
@@ -308,16 +352,16 @@ void emit_negated(struct emitter *e, const struct ir *ir, unsigned code)
 {
     emit_load(e, RAX, ir->rs2);
     x86_unary(&e->x, true, X86_GROUP_NOT, x86_register(RAX));
-    x86_op(&e->x, code, RAX, guest(ir->rs1));
+    x86_op(&e->x, code, RAX, guest(e, ir->rs1));
     emit_save(e, ir->rd, RAX);
 }
 
 /* code: enum x86_opcode of a load that extends */
 void emit_extend(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     bool byte = code == X86_MOVSX_8 || code == X86_MOVZX_8;
-    x86_form(&e->x, code, true, byte, d, guest(ir->rs1));
+    x86_form(&e->x, code, true, byte, d, guest(e, ir->rs1));
     emit_save(e, ir->rd, d);
 }
 
@@ -325,8 +369,8 @@ void emit_extend(struct emitter *e, const struct ir *ir, unsigned code)
 void emit_min_max(struct emitter *e, const struct ir *ir, unsigned code)
 {
     emit_load(e, RAX, ir->rs1);
-    x86_op(&e->x, X86_CMP, RAX, guest(ir->rs2));
-    x86_op(&e->x, code, RAX, guest(ir->rs2));
+    x86_op(&e->x, X86_CMP, RAX, guest(e, ir->rs2));
+    x86_op(&e->x, code, RAX, guest(e, ir->rs2));
     emit_save(e, ir->rd, RAX);
 }
 
@@ -341,7 +385,7 @@ void emit_bit_imm(struct emitter *e, const struct ir *ir, unsigned code)
         emit_save(e, ir->rd, RAX);
         return;
     }
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     emit_load(e, d, ir->rs1);
     x86_form(&e->x, 0x0fba, true, false, code, x86_register(d));
     x86_byte(&e->x, (unsigned)ir->imm);
@@ -371,14 +415,14 @@ void emit_count(struct emitter *e, const struct ir *ir, unsigned code)
         emit_call(e, ir, 0);
         return;
     }
-    unsigned d = destination(ir->rd);
-    x86_form(&e->x, opcodes[code / 2], code & 1, false, d, guest(ir->rs1));
+    unsigned d = destination(e, ir->rd);
+    x86_form(&e->x, opcodes[code / 2], code & 1, false, d, guest(e, ir->rs1));
     emit_save(e, ir->rd, d);
 }
 
 void emit_swap_bytes(struct emitter *e, const struct ir *ir, unsigned code)
 {
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     emit_load(e, d, ir->rs1);
     x86_swap_bytes(&e->x, d);
     emit_save(e, ir->rd, d);
@@ -390,6 +434,7 @@ void emit_or_combine(struct emitter *e, const struct ir *ir, unsigned code)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
     struct x86 *x = &e->x;
+    e->now.held = 0;
     emit_load(e, RAX, ir->rs1);
     x86_constant(x, RDX, 0x7f * ones);
     x86_op(x, X86_LOAD, RCX, x86_register(RAX));
@@ -411,8 +456,8 @@ void emit_pack(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct x86 *x = &e->x;
     enum x86_opcode narrow = code == 8 ? X86_MOVZX_8 : code == 16 ? X86_MOVZX_16 : X86_LOAD;
-    x86_form(x, narrow, false, code == 8, RAX, guest(ir->rs1));
-    x86_form(x, narrow, false, code == 8, RCX, guest(ir->rs2));
+    x86_form(x, narrow, false, code == 8, RAX, guest(e, ir->rs1));
+    x86_form(x, narrow, false, code == 8, RCX, guest(e, ir->rs2));
     x86_shift(x, true, X86_GROUP_SHL, RCX, (int)code);
     x86_op(x, X86_OR, RAX, x86_register(RCX));
     if (code == 16)
@@ -426,7 +471,7 @@ void emit_conditional_zero(struct emitter *e, const struct ir *ir, unsigned code
 {
     emit_load(e, RAX, ir->rs1);
     x86_op32(&e->x, X86_XOR, RCX, x86_register(RCX));
-    x86_arithmetic(&e->x, true, X86_GROUP_CMP, guest(ir->rs2), 0);
+    x86_arithmetic(&e->x, true, X86_GROUP_CMP, guest(e, ir->rs2), 0);
     x86_op(&e->x, code, RAX, x86_register(RCX));
     emit_save(e, ir->rd, RAX);
 }

@@ -28,6 +28,7 @@ void emit_look_up(struct x86 *x, unsigned base, int32_t first, int32_t last, int
 static uint8_t *look_up(struct emitter *e, unsigned base, int32_t first, int32_t last, int32_t mask,
                         enum access access)
 {
+    e->now.held = 0;
     emit_look_up(&e->x, base, first, last, mask, access);
     uint8_t *failed = x86_jump_if(&e->x, X86_NE);
     x86_op(&e->x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
@@ -40,94 +41,111 @@ static void site_jump(struct site *site, uint8_t *jump)
 }
 
 static struct alone *alone_open(struct emitter *e, const struct ir *ir, struct site *site,
-                                unsigned base, enum access access)
+                                unsigned base, const struct access_form *form)
 {
     struct alone *alone = &e->alones[e->alone_count++];
-    *alone = (struct alone){.ir = ir, .site = site, .base = (uint8_t)base, .access = access};
+    *alone = (struct alone){.ir = ir, .site = site, .form = form, .base = (uint8_t)base};
     return alone;
 }
 
+/* rdx = base + offset */
+static void add_offset(struct x86 *x, unsigned base, int32_t offset)
+{
+    x86_op(x, offset ? X86_LEA : X86_LOAD, RDX,
+           offset ? x86_memory(base, offset) : x86_register(base));
+}
+
 /*
- * A load looks first at the entry that it used the last time: a comparison with no computation in
- * front of it, so that what is loaded does not wait for the address to go through the TLB. It is
- * for aligned addresses, which never cross a page.
+ * An access by itself looks first at the entry that it used the last time: a comparison with no
+ * computation in front of it, so that what is loaded does not wait for the address to go through
+ * the TLB. It is for aligned addresses, which never cross a page.
  */
-static void look_where_predicted(struct emitter *e, const struct ir *ir, struct alone *alone)
+static void look_where_predicted(struct emitter *e, const struct ir *ir, struct alone *alone,
+                                 enum access access)
 {
     struct x86 *x = &e->x;
-    int32_t imm = (int32_t)ir->imm;
     alone->predicted = HART(predicted) + 4 * (int32_t)(e->predicted++ % HART_PREDICTED);
     x86_op32(x, X86_LOAD, RCX, x86_memory(RBP, alone->predicted));
-    x86_op(x, imm ? X86_LEA : X86_LOAD, RDX,
-           imm ? x86_memory(alone->base, imm) : x86_register(alone->base));
+    add_offset(x, alone->base, (int32_t)ir->imm);
     x86_arithmetic(x, true, X86_GROUP_AND, x86_register(RDX),
                    -MEMORY_PAGE_SIZE | ((int32_t)isa_access_bytes(ir->op) - 1));
-    x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(alone->access)));
+    x86_op(x, X86_CMP, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(access)));
     alone->jump = x86_jump_if(x, X86_NE);
     x86_op(x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
 }
 
-/*
- * The memory at rs1 + imm, as an operand that uses rdx and, if rs1 is not pinned, rax. What the TLB
- * has no entry for, or that crosses into the next page, goes to the site.
- */
-static struct x86_operand memory_of(struct emitter *e, const struct ir *ir, struct site *site,
-                                    enum access access)
+static void look_where_shared(struct emitter *e, const struct ir *ir, struct alone *alone)
 {
     struct x86 *x = &e->x;
-    unsigned base = base_of(e, ir);
-    int32_t imm = (int32_t)ir->imm;
-    struct x86_operand operand = x86_indexed(base, RDX, 0, imm);
-    struct x86_operand shared = x86_memory(RSP, FRAME_SHARE(ir->share));
-    if (!ir->share && access == ACCESS_STORE) {
-        int32_t last = imm + (int32_t)isa_access_bytes(ir->op) - 1;
-        site_jump(site, look_up(e, base, imm, last, -MEMORY_PAGE_SIZE, access));
-        return operand;
-    }
-    struct alone *alone = alone_open(e, ir, site, base, access);
-    if (!ir->share) {
-        look_where_predicted(e, ir, alone);
-    } else if (ir->share_begins) {
-        alone->jump = look_up(e, base, imm + ir->first, imm + ir->last, -MEMORY_PAGE_SIZE, access);
-        x86_op(x, X86_STORE, RDX, shared);
-    } else {
-        x86_op(x, X86_LOAD, RDX, shared);
-        x86_op(x, X86_TEST, RDX, x86_register(RDX));
-        alone->jump = x86_jump_if(x, X86_E);
-    }
+    if (e->now.held != ir->share)
+        x86_op(x, X86_LOAD, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
+    x86_op(x, X86_TEST, RDX, x86_register(RDX));
+    alone->jump = x86_jump_if(x, X86_E);
+}
+
+/*
+ * Makes the access to the memory at rs1 + imm, whose operand uses rdx and, if rs1 is in memory,
+ * rax. What the TLB has no entry for, or that crosses into the next page, goes to the site. Behind
+ * it rdx holds what the accesses share, or 0, for the next one of them.
+ */
+static void emit_access(struct emitter *e, const struct ir *ir, struct site *site,
+                        const struct access_form *form)
+{
+    struct x86 *x = &e->x;
+    int32_t imm = (int32_t)ir->imm, size = (int32_t)isa_access_bytes(ir->op);
+    struct x86_operand operand = x86_indexed(base_of(e, ir), RDX, 0, imm);
+    struct alone *alone = alone_open(e, ir, site, operand.base, form);
+    bool more = ir->share && (ir->first < 0 || ir->last >= size); /* than what it accesses itself */
+    enum access access = ir->share ? ir->share_stores ? ACCESS_STORE : ACCESS_LOAD : form->access;
+    if (ir->share && !ir->share_begins)
+        look_where_shared(e, ir, alone);
+    else if (more)
+        alone->jump =
+            look_up(e, operand.base, imm + ir->first, imm + ir->last, -MEMORY_PAGE_SIZE, access);
+    else
+        look_where_predicted(e, ir, alone, access);
+    if (ir->share_begins)
+        x86_op(x, X86_STORE, RDX, x86_memory(RSP, FRAME_SHARE(ir->share)));
+    e->now.held = ir->share;
+    form->make(e, ir, operand);
     alone->back = x->at;
-    return operand;
 }
 
 void emit_alone(struct emitter *e, const struct alone *alone)
 {
     struct x86 *x = &e->x;
     const struct ir *ir = alone->ir;
-    int32_t imm = (int32_t)ir->imm;
+    e->now.regs = e->looping ? alone->site->after : home;
     unsigned size = (unsigned)__builtin_ctz(isa_access_bytes(ir->op));
     x86_here(x, alone->jump);
     if (ir->share_begins) { /* the others shall not find one either: 0 */
         x86_form(x, 0xc7, true, false, 0, x86_memory(RSP, FRAME_SHARE(ir->share)));
         x86_32(x, 0);
     }
-    x86_op(x, imm ? X86_LEA : X86_LOAD, RDX,
-           imm ? x86_memory(alone->base, imm) : x86_register(alone->base));
-    x86_call_to(x, e->thunks->look_up[alone->access][size]);
+    add_offset(x, alone->base, (int32_t)ir->imm);
+    x86_call_to(x, e->thunks->look_up[alone->form->access][size]);
     site_jump(alone->site, x86_jump_if(x, X86_NE));
     if (alone->predicted)
         x86_op32(x, X86_STORE, RCX, x86_memory(RBP, alone->predicted));
+    alone->form->make(e, ir, x86_indexed(alone->base, RDX, 0, (int32_t)ir->imm));
+    if (ir->share)
+        x86_op32(x, X86_XOR, RDX, x86_register(RDX));
     x86_jump_to(x, alone->back);
+}
+
+static void make_load(struct emitter *e, const struct ir *ir, struct x86_operand memory)
+{
+    unsigned d = ir->rd ? destination(e, ir->rd) : RAX;
+    x86_form(&e->x, emitters[ir->op].code, ir->op != INSN_lwu, false, d, memory);
+    emit_save(e, ir->rd, d);
 }
 
 /* code: enum x86_opcode */
 void emit_load_memory(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    static const struct access_form form = {ACCESS_LOAD, make_load};
     struct site *site = site_open(e, ir);
-    struct x86_operand memory = memory_of(e, ir, site, ACCESS_LOAD);
-    unsigned d = ir->rd ? destination(ir->rd) : RAX;
-    bool wide = ir->op != INSN_lwu;
-    x86_form(&e->x, code, wide, false, d, memory);
-    emit_save(e, ir->rd, d);
+    emit_access(e, ir, site, &form);
     site_close(e, site);
 }
 
@@ -138,37 +156,38 @@ static void store(struct emitter *e, unsigned size, unsigned value, struct x86_o
     x86_form(&e->x, opcodes[size], size == 8, size == 1, value, memory);
 }
 
+static void make_store(struct emitter *e, const struct ir *ir, struct x86_operand memory)
+{
+    store(e, isa_access_bytes(ir->op), emit_use(e, ir->rs2, RCX), memory);
+}
+
 void emit_store_memory(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    static const struct access_form form = {ACCESS_STORE, make_store};
     struct site *site = site_open(e, ir);
-    struct x86_operand memory = memory_of(e, ir, site, ACCESS_STORE);
-    store(e, isa_access_bytes(ir->op), emit_use(e, ir->rs2, RCX), memory);
+    emit_access(e, ir, site, &form);
     site_close(e, site);
 }
 
 void require_fp(struct emitter *e, struct site *site, bool writes)
 {
     enum { FS = 3 << 13 };
-    if (!e->fp_on) {
+    if (!e->now.fp_on) {
         x86_form(&e->x, 0xf7, false, false, 0, x86_memory(RBP, HART(mstatus)));
         x86_32(&e->x, FS);
         site_unless(e, site, X86_E);
-        e->fp_on = true;
+        e->now.fp_on = true;
     }
-    if (writes && !e->fp_dirty) {
+    if (writes && !e->now.fp_dirty) {
         x86_arithmetic(&e->x, false, X86_GROUP_OR, x86_memory(RBP, HART(mstatus)), FS);
-        e->fp_dirty = true;
+        e->now.fp_dirty = true;
     }
 }
 
-void emit_load_fp(struct emitter *e, const struct ir *ir, unsigned code)
+static void make_load_fp(struct emitter *e, const struct ir *ir, struct x86_operand memory)
 {
     struct x86 *x = &e->x;
     unsigned size = isa_access_bytes(ir->op);
-    struct site *site = site_open(e, ir);
-    require_fp(e, site, false);
-    struct x86_operand memory = memory_of(e, ir, site, ACCESS_LOAD);
-    require_fp(e, site, true);
     if (size == 2)
         x86_form(x, X86_MOVZX_16, false, false, RAX, memory);
     else
@@ -177,18 +196,33 @@ void emit_load_fp(struct emitter *e, const struct ir *ir, unsigned code)
         x86_constant(x, RCX, UINT64_MAX << 8 * size);
         x86_op(x, X86_OR, RAX, x86_register(RCX));
     }
-    e->fp_boxed = size == 4 ? e->fp_boxed | 1u << ir->rd : e->fp_boxed & ~(1u << ir->rd);
     x86_op(x, X86_STORE, RAX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rd));
+}
+
+void emit_load_fp(struct emitter *e, const struct ir *ir, unsigned code)
+{
+    static const struct access_form form = {ACCESS_LOAD, make_load_fp};
+    struct site *site = site_open(e, ir);
+    require_fp(e, site, false);
+    emit_access(e, ir, site, &form);
+    require_fp(e, site, true);
+    bool boxed = isa_access_bytes(ir->op) == 4;
+    e->now.fp_boxed = boxed ? e->now.fp_boxed | 1u << ir->rd : e->now.fp_boxed & ~(1u << ir->rd);
     site_close(e, site);
+}
+
+static void make_store_fp(struct emitter *e, const struct ir *ir, struct x86_operand memory)
+{
+    x86_op(&e->x, X86_LOAD, RCX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rs2));
+    store(e, isa_access_bytes(ir->op), RCX, memory);
 }
 
 void emit_store_fp(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    static const struct access_form form = {ACCESS_STORE, make_store_fp};
     struct site *site = site_open(e, ir);
     require_fp(e, site, false);
-    struct x86_operand memory = memory_of(e, ir, site, ACCESS_STORE);
-    x86_op(&e->x, X86_LOAD, RCX, x86_memory(RBP, HART(f) + 8 * (int32_t)ir->rs2));
-    store(e, isa_access_bytes(ir->op), RCX, memory);
+    emit_access(e, ir, site, &form);
     site_close(e, site);
 }
 
@@ -204,7 +238,7 @@ static void save_old(struct emitter *e, const struct ir *ir, unsigned host)
 {
     if (ir->rd == 0)
         return;
-    unsigned d = destination(ir->rd);
+    unsigned d = destination(e, ir->rd);
     x86_op(&e->x, is_word(ir) ? X86_MOVSXD : X86_LOAD, d, x86_register(host));
     emit_save(e, ir->rd, d);
 }
@@ -265,6 +299,7 @@ void emit_sc(struct emitter *e, const struct ir *ir, unsigned code)
     }
     x86_op(x, X86_LOAD, RCX, x86_memory(RBP, HART(reservation_host)));
     x86_op(x, X86_LOAD, RAX, x86_memory(RBP, HART(reservation_value)));
+    e->now.held = 0;
     unsigned value = emit_use(e, ir->rs2, RDX);
     lock(e);
     x86_form(x, X86_CMPXCHG, !is_word(ir), false, value, x86_memory(RCX, 0));
@@ -306,7 +341,7 @@ void emit_amo(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = atomic_open(e, ir);
     const uint8_t *again = exchange_begin(e, ir);
-    x86_op(&e->x, code, RDX, guest(ir->rs2));
+    x86_op(&e->x, code, RDX, guest(e, ir->rs2));
     exchange_end(e, ir, again);
     site_close(e, site);
 }
@@ -316,8 +351,8 @@ void emit_amo_choose(struct emitter *e, const struct ir *ir, unsigned code)
 {
     struct site *site = atomic_open(e, ir);
     const uint8_t *again = exchange_begin(e, ir);
-    x86_form(&e->x, X86_CMP, !is_word(ir), false, RDX, guest(ir->rs2));
-    x86_form(&e->x, code, !is_word(ir), false, RDX, guest(ir->rs2));
+    x86_form(&e->x, X86_CMP, !is_word(ir), false, RDX, guest(e, ir->rs2));
+    x86_form(&e->x, code, !is_word(ir), false, RDX, guest(e, ir->rs2));
     exchange_end(e, ir, again);
     site_close(e, site);
 }

@@ -83,7 +83,7 @@ static void csr_sstatus(struct emitter *e, const struct ir *ir, unsigned code, u
     struct site *site = site_open(e, ir);
     require_privilege(e, site, PRIVILEGE_SUPERVISOR);
     if (writes && !immediate) {
-        x86_form(x, 0xf7, true, false, 0, guest(ir->rs1)); /* test */
+        x86_form(x, 0xf7, true, false, 0, guest(e, ir->rs1)); /* test */
         x86_32(x, ~(uint32_t)STATUS_SIE);
         site_unless(e, site, X86_NE);
     }
@@ -109,12 +109,13 @@ static void csr_sstatus(struct emitter *e, const struct ir *ir, unsigned code, u
     emit_save(e, ir->rd, RAX);
     site_close(e, site);
     if (writes && !immediate)
-        e->fp_on = e->fp_dirty = false; /* the site may change FS */
+        e->now.fp_on = e->now.fp_dirty = false; /* the site may change FS */
 }
 
 /* code: what is done, and CSR_IMMEDIATE */
 void emit_csr(struct emitter *e, const struct ir *ir, unsigned code)
 {
+    e->now.held = 0;
     uint64_t *storage, mask;
     bool changes = (code & CSR_KIND) != CSR_WRITE && ir->rs1 != 0;
     switch (engine_csr_find(e->hart, (unsigned)ir->imm, &storage, &mask)) {

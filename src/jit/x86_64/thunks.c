@@ -19,11 +19,13 @@ static void ret(struct x86 *x)
 static void transfer(struct x86 *x, enum x86_opcode opcode)
 {
     for (unsigned i = 0; i < 32; i++)
-        if (is_pinned(i))
-            x86_op(x, opcode, pinned[i], x86_memory(RBP, HART(x) + 8 * (int32_t)i));
-    x86_op(x, opcode, INSTRET, x86_memory(RBP, HART(instret)));
-    if (opcode == X86_LOAD)
-        x86_op(x, X86_LOAD, CONTEXT, x86_memory(RBP, HART(data_tlb)));
+        if (home.host[i] != IN_MEMORY)
+            x86_op(x, opcode, home.host[i], guest_slot(i));
+}
+
+static void load_context(struct x86 *x)
+{
+    x86_op(x, X86_LOAD, CONTEXT, x86_memory(RBP, HART(data_tlb)));
 }
 
 /* --- Floating-point flags: MXCSR's sticky ones are the guest's, as long as its code runs ---------
@@ -86,6 +88,7 @@ static void make_enter(struct x86 *x)
     flags_clear(x, 0);
     x86_op(x, X86_LEA, RBP, x86_memory(RDI, HART_BIAS));
     x86_op(x, X86_LOAD, RAX, x86_register(RSI));
+    load_context(x);
     transfer(x, X86_LOAD);
     jump_register(x, RAX);
 }
@@ -108,21 +111,27 @@ static void call_c(struct x86 *x, uintptr_t function)
     x86_form(x, 0xff, false, false, 2, x86_register(RAX));
 }
 
-static void make_one(struct x86 *x, jit_one *one, const uint8_t *flag_table)
+/* in_loop: guest registers are in struct hart, and wanted there, if the block goes on. */
+static void make_one(struct x86 *x, jit_one *one, const uint8_t *flag_table, bool in_loop)
 {
     enum { RETURN_ADDRESS = 8 };
-    transfer(x, X86_STORE);
+    if (!in_loop)
+        transfer(x, X86_STORE);
     flags_collect(x, RETURN_ADDRESS, flag_table);
     x86_op(x, X86_LOAD, RSI, x86_register(RAX));
     x86_arithmetic(x, true, X86_GROUP_SUB, x86_register(RSP), 8);
     call_c(x, (uintptr_t)one);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
     flags_clear(x, RETURN_ADDRESS);
-    transfer(x, X86_LOAD);
+    load_context(x);
+    if (!in_loop)
+        transfer(x, X86_LOAD);
     x86_op(x, X86_TEST, RAX, x86_register(RAX));
     uint8_t *leave = x86_jump_short_if(x, X86_NE);
     ret(x);
     x86_here_short(x, leave);
+    if (in_loop)
+        transfer(x, X86_LOAD);
     x86_arithmetic(x, true, X86_GROUP_ADD, x86_register(RSP), 8);
     jump_register(x, RAX);
 }
@@ -135,15 +144,37 @@ static void make_resume(struct x86 *x, jit_resume *resume, const uint8_t *flag_t
     x86_op(x, X86_LOAD, RSI, x86_register(RAX));
     call_c(x, (uintptr_t)resume);
     flags_clear(x, 0);
+    load_context(x);
     transfer(x, X86_LOAD);
     jump_register(x, RAX);
 }
 
-/* See jit_thunks.look_up. The flags are those of the comparison. */
+/*
+ * See jit_thunks.look_up. The flags are those of the comparison. In a page that a debugger watches,
+ * what does not touch the range from the first to the last watched byte is found as well.
+ */
 static void make_look_up(struct x86 *x, enum access access, unsigned size)
 {
+    struct x86_operand tag = x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY_TAG(access));
+    struct x86_operand addend = x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend));
+    push(x, RDX, false);
     emit_look_up(x, RDX, 0, (int32_t)size - 1, -MEMORY_PAGE_SIZE, access);
-    x86_op(x, X86_LOAD, RDX, x86_indexed(CONTEXT, RCX, 0, TLB_ENTRY(addend)));
+    uint8_t *other = x86_jump_short_if(x, X86_NE);
+    x86_op(x, X86_LEA, RSP, x86_memory(RSP, 8)); /* leaves the flags alone */
+    x86_op(x, X86_LOAD, RDX, addend);
+    ret(x);
+    x86_here_short(x, other);
+    x86_arithmetic(x, true, X86_GROUP_OR, x86_register(RDX), (int32_t)TLB_WATCHED);
+    x86_op(x, X86_CMP, RDX, tag);
+    push(x, RDX, true);
+    uint8_t *none = x86_jump_short_if(x, X86_NE);
+    x86_op(x, X86_SUB, RDX, x86_memory(RBP, HART(watched_first)));
+    x86_op(x, X86_CMP, RDX, x86_memory(RBP, HART(watched_size)));
+    uint8_t *touched = x86_jump_short_if(x, X86_B); /* below is also unequal */
+    x86_op(x, X86_LOAD, RDX, addend);
+    x86_op32(x, X86_CMP, RCX, x86_register(RCX));
+    x86_here_short(x, none);
+    x86_here_short(x, touched);
     ret(x);
 }
 
@@ -161,7 +192,9 @@ uint8_t *host_make_thunks(uint8_t *at, struct jit_thunks *thunks, jit_one *one, 
             make_look_up(&x, access, 1u << n);
         }
     thunks->one = x.at;
-    make_one(&x, one, flag_table);
+    make_one(&x, one, flag_table, false);
+    thunks->one_in_loop = x.at;
+    make_one(&x, one, flag_table, true);
 
     thunks->resume = x.at;
     x86_arithmetic(&x, true, X86_GROUP_AND, x86_register(RAX), -2);

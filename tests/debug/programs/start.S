@@ -39,12 +39,12 @@ _start:
     .balign 4
 trap_entry:
     addi sp, sp, -128
-    .irp n, 1, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17
-    .set slot, \n - 1
-    .if \n >= 10
-    .set slot, \n - 6
-    .endif
-    sd x\n, 8 * slot(sp)
+    sd ra, 0(sp)
+    .irp n, 5, 6, 7
+    sd x\n, 8 * (\n - 4)(sp)
+    .endr
+    .irp n, 10, 11, 12, 13, 14, 15, 16, 17
+    sd x\n, 8 * (\n - 6)(sp)
     .endr
     sd t3, 96(sp)
     sd t4, 104(sp)
@@ -58,12 +58,12 @@ trap_entry:
     ld t4, 104(sp)
     ld t5, 112(sp)
     ld t6, 120(sp)
-    .irp n, 1, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17
-    .set slot, \n - 1
-    .if \n >= 10
-    .set slot, \n - 6
-    .endif
-    ld x\n, 8 * slot(sp)
+    ld ra, 0(sp)
+    .irp n, 5, 6, 7
+    ld x\n, 8 * (\n - 4)(sp)
+    .endr
+    .irp n, 10, 11, 12, 13, 14, 15, 16, 17
+    ld x\n, 8 * (\n - 6)(sp)
     .endr
     addi sp, sp, 128
     mret
