@@ -291,8 +291,10 @@ struct debug_server *debug_server_create(struct machine *machine, const char *ad
         return NULL;
     }
     machine_add_listener(machine, machine_event, server);
-    if (wait)
+    if (wait) {
         machine_debug_hold(machine, UINT64_MAX);
+        machine_debug_freeze(machine, true);
+    }
     return server;
 }
 

@@ -971,6 +971,10 @@ class Clients(RemoteTest):
         self.assertEqual(len(self.client.read_memory(RAM, 16)), 16)
 
     def test_vanishes_and_time_stands_still(self):
+        # Nor does it begin before a client lets harts run.
+        before = self.client.monitor("mmio read 8 0x200bff8")
+        self.vanish()
+        self.assertEqual(self.client.monitor("mmio read 8 0x200bff8"), before)
         self.run_to("step_once")
         before = self.client.monitor("mmio read 8 0x200bff8")
         self.vanish()
