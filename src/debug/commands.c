@@ -107,8 +107,10 @@ static bool parse(const char *schema, struct text *text, struct argument *argume
         if (strchr("htbxs", *schema)) {
             if (!parse_one(*schema, text, &arguments[(*count)++]))
                 return false;
-        } else if (text->at == text->end || *text->at++ != (uint8_t)*schema) {
-            return false;
+        } else {
+            if (text->at == text->end || *text->at != (uint8_t)*schema)
+                return false;
+            text->at++;
         }
     }
     return text->at == text->end;

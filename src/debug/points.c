@@ -266,8 +266,9 @@ static bool parse_conditions(const struct argument *argument, struct point *poin
             size_t size = 0;
             for (at++; at < end && hex_digit(*at) >= 0 && size <= PACKET_MAX; at++)
                 size = size << 4 | (unsigned)hex_digit(*at);
-            if (at == end || *at++ != ',' || !size || 2 * size > (size_t)(end - at))
+            if (at == end || *at != ',' || !size || 2 * size > (size_t)(end - at - 1))
                 return false;
+            at++;
             struct condition *condition = xmalloc(sizeof(*condition) + size);
             condition->size = size;
             condition->next = point->conditions;

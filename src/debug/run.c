@@ -478,8 +478,11 @@ static bool parse_action(const uint8_t **at, const uint8_t *end, struct action *
             continue;
         ++*at;
         for (unsigned n = 0; n < kinds[i].numbers; n++) {
-            if (n && (*at == end || *(*at)++ != ','))
-                return false;
+            if (n) {
+                if (*at == end || **at != ',')
+                    return false;
+                ++*at;
+            }
             const uint8_t *first = *at;
             for (; *at < end && hex_digit(**at) >= 0; ++*at)
                 numbers[n] = numbers[n] << 4 | (unsigned)hex_digit(**at);
@@ -500,7 +503,10 @@ static bool parse_actions(struct debug_session *session, const struct argument *
     while (at < end) {
         struct action action;
         int thread = THREAD_ALL;
-        if (*at++ != ';' || !parse_action(&at, end, &action))
+        if (*at != ';')
+            return false;
+        at++;
+        if (!parse_action(&at, end, &action))
             return false;
         if (at < end && *at == ':') {
             at++;
