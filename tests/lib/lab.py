@@ -20,7 +20,7 @@ from initramfs import archive
 from qmp import Qmp
 
 BUILD = pathlib.Path(os.environ.get("BUILD", pathlib.Path(__file__).parents[2] / "build"))
-FILES = BUILD / "lab"
+FILES = pathlib.Path(os.environ.get("LAB", BUILD / "lab"))
 KERNEL = FILES / "kernel"
 INITRD = FILES / "initrd"
 HARTVISOR = pathlib.Path(os.environ.get("HARTVISOR", BUILD / "hartvisor"))

@@ -480,11 +480,69 @@ static void edu_msi(struct probe *probe)
     must(!set_irqs(probe, index, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, NULL), "MSI can be turned off");
 }
 
+/* --- nvme: one command of the admin queue, its completion by MSI-X (NVMe base 1.4, 3.1 and 5.15)
+ * --- */
+
+#define NVME_BAR                 VFIO_PCI_BAR0_REGION_INDEX
+#define NVME_CC                  0x14
+#define NVME_CSTS                0x1c
+#define NVME_AQA                 0x24
+#define NVME_ASQ                 0x28
+#define NVME_ACQ                 0x30
+#define NVME_SUBMISSION_DOORBELL 0x1000
+#define NVME_COMPLETION_DOORBELL 0x1004
+#define NVME_IDENTIFY            6
+
+static void nvme_enable(struct probe *probe, bool on)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    /* Entries of 64 and 16 bytes. */
+    region_write(probe, NVME_BAR, NVME_CC, 4, on ? 6 << 16 | 4 << 20 | 1 : 0);
+    for (int i = 0; i < 5000; i++) {
+        if ((region_read(probe, NVME_BAR, NVME_CSTS, 4) & 1) == on)
+            return;
+        nanosleep(&moment, NULL);
+    }
+    fail("the controller does not become %s", on ? "ready" : "idle");
+}
+
+/* The pages at IOVA: submission queue, completion queue, the answer. */
+static void nvme(struct probe *probe)
+{
+    const uint32_t index = VFIO_PCI_MSIX_IRQ_INDEX;
+    open_device(probe);
+    give_memory(probe, 3 * PAGE);
+    enable_bus_master(probe);
+    nvme_enable(probe, false);
+    region_write(probe, NVME_BAR, NVME_AQA, 4, 1 << 16 | 1);
+    region_write(probe, NVME_BAR, NVME_ASQ, 8, IOVA);
+    region_write(probe, NVME_BAR, NVME_ACQ, 8, IOVA + PAGE);
+    int event = trigger_by_event(probe, index);
+    nvme_enable(probe, true);
+
+    uint32_t *command = (uint32_t *)probe->memory;
+    const uint32_t *completion = (const uint32_t *)(probe->memory + PAGE);
+    command[0] = NVME_IDENTIFY | 0x1234 << 16;
+    command[6] = (uint32_t)IOVA + 2 * PAGE;
+    command[10] = 1; /* the controller */
+    region_write(probe, NVME_BAR, NVME_SUBMISSION_DOORBELL, 4, 1);
+    must(comes(event, EVENT_TIME), "MSI-X comes as an event");
+    must(completion[3] == (UINT32_C(1) << 16 | 0x1234), "the command is completed well");
+    region_write(probe, NVME_BAR, NVME_COMPLETION_DOORBELL, 4, 1);
+    printf("serial number: %.*s\n", (int)strcspn((char *)probe->memory + 2 * PAGE + 4, " "),
+           (char *)probe->memory + 2 * PAGE + 4);
+
+    int second = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int problem = set_irqs(probe, index, VFIO_IRQ_SET_ACTION_TRIGGER, 1, 1, &second);
+    printf("a second vector while the first is on: %s\n", problem ? strerror(problem) : "taken");
+    nvme_enable(probe, false);
+}
+
 /* --- What is refused --- */
 
 static void refused(struct probe *probe)
 {
-    struct probe second = {.address = probe->address};
+    char path[64];
     open_device(probe);
     give_memory(probe, PAGE);
     must(map_dma(probe, probe->memory, 0xfee00000, PAGE) == EINVAL,
@@ -493,11 +551,8 @@ static void refused(struct probe *probe)
          "nothing can be mapped over something: EEXIST");
     must(map_dma(probe, probe->memory, IOVA + 2 * PAGE, PAGE / 2) == EINVAL,
          "no half page can be mapped: EINVAL");
-    second.group = open("/dev/null", O_RDWR);
-    char path[64];
     snprintf(path, sizeof(path), "/dev/vfio/%d", group_number(probe->address));
     must(open(path, O_RDWR) < 0 && errno == EBUSY, "a group has one owner at a time: EBUSY");
-    close(second.group);
 }
 
 /* --- Resets --- */
@@ -553,10 +608,18 @@ static const struct {
     const char *name;
     void (*run)(struct probe *probe);
 } commands[] = {
-    {"info", info},           {"group", group_only},        {"edu-mmio", edu_mmio},
-    {"edu-dma", edu_dma},     {"edu-blocked", edu_blocked}, {"edu-intx", edu_intx},
-    {"edu-msi", edu_msi},     {"refused", refused},         {"reset", reset},
-    {"hot-reset", hot_reset}, {"request", request},
+    {"info", info},
+    {"group", group_only},
+    {"edu-mmio", edu_mmio},
+    {"edu-dma", edu_dma},
+    {"edu-blocked", edu_blocked},
+    {"edu-intx", edu_intx},
+    {"edu-msi", edu_msi},
+    {"nvme", nvme},
+    {"refused", refused},
+    {"reset", reset},
+    {"hot-reset", hot_reset},
+    {"request", request},
 };
 
 int main(int argc, char **argv)
