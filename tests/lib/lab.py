@@ -28,7 +28,8 @@ LAB_QEMU = "qemu-system-x86_64"
 
 # An emulated CPU takes a tenth of a second for the self-tests of its ciphers.
 APPEND = "console=ttyS0 quiet loglevel=1 cryptomgr.notests panic=-1"
-MACHINE = ["-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "1", "-nodefaults",
+# An IOMMU of Intel and, elsewhere than under emulation, a processor to match.
+MACHINE = ["-accel", "tcg", "-machine", "q35", "-cpu", "max,vendor=GenuineIntel", "-smp", "1", "-nodefaults",
            "-display", "none", "-no-reboot"]
 # With hot-plug by ACPI, which QEMU's q35 prefers, the kernel does not see slots that it can reset:
 # VFIO's hot reset needs PCIe's own.
@@ -162,8 +163,8 @@ class Machine:
     @staticmethod
     def kernel_arguments(iommu, append):
         # The host's own drivers need no translation, which an emulator is slow at.
-        switch = "intel_iommu=on iommu=pt" if iommu else "intel_iommu=off"
-        return f"{APPEND} {switch} {append}".strip()
+        switch = "intel_iommu=on iommu=pt " if iommu else ""
+        return f"{APPEND} {switch}{append}".strip()
 
     def device_arguments(self, devices, ports):
         arguments = []
@@ -202,7 +203,9 @@ class Lab(Machine, Shell):
 
     def __init__(self, *devices, files=None, **options):
         self.qmp_client = None
-        Machine.__init__(self, *devices, files={"command": SHELL, **(files or {})}, **options)
+        # No colours and no columns: what a program prints is read by a test.
+        command = f"export TERM=dumb\n{SHELL}"
+        Machine.__init__(self, *devices, files={"command": command, **(files or {})}, **options)
         Shell.__init__(self, [*self.argv, "-serial", "stdio"])
 
     # The machine's outside: what a hand at the slots does.
@@ -292,7 +295,7 @@ class Lab(Machine, Shell):
 
 
 class LabTest(unittest.TestCase):
-    """A test case with a lab of its own class, booted by boot_for_class()."""
+    """A test case with a lab of its own, booted by boot_for_class()."""
 
     @classmethod
     def setUpClass(cls):
