@@ -29,8 +29,8 @@ LAB_QEMU = "qemu-system-x86_64"
 # An emulated CPU takes a tenth of a second for the self-tests of its ciphers.
 APPEND = "console=ttyS0 quiet loglevel=1 cryptomgr.notests panic=-1"
 # An IOMMU of Intel and, elsewhere than under emulation, a processor to match.
-MACHINE = ["-accel", "tcg", "-machine", "q35", "-cpu", "max,vendor=GenuineIntel", "-smp", "1", "-nodefaults",
-           "-display", "none", "-no-reboot"]
+MACHINE = ["-accel", "tcg", "-machine", "q35", "-cpu", "max,vendor=GenuineIntel", "-smp", "1",
+           "-nodefaults", "-display", "none", "-no-reboot"]
 # With hot-plug by ACPI, which QEMU's q35 prefers, the kernel does not see slots that it can reset:
 # VFIO's hot reset needs PCIe's own.
 NATIVE_HOTPLUG = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
@@ -73,9 +73,14 @@ DEVICES = {"edu": edu_device, "pair": pair_device, "nvme": nvme_device, "e1000e"
 ADD = {"blockdev": "blockdev-add", "netdev": "netdev_add"}
 
 
+def kind(name):
+    """What a device with this name is: nvme2 is a nvme."""
+    return name if name in DEVICES else re.sub(r"\d+$", "", name)
+
+
 def describe(lab, name, bus, slot=0):
-    """(what stands below, the functions) of the device with this name, such as nvme or nvme2."""
-    below, functions = DEVICES[re.sub(r"\d*$", "", name) if name not in DEVICES else name](lab, name)
+    """(what stands below, the functions) of the device with this name."""
+    below, functions = DEVICES[kind(name)](lab, name)
     for number, function in enumerate(functions):
         function.update(bus=bus, addr=f"{slot:#x}.{number}",
                         id=name if number == 0 else f"{name}.{number}")
@@ -271,12 +276,14 @@ class Lab(Machine, Shell):
 
     def driver(self, address):
         """The name of a device's driver, empty if it has none."""
-        return self.run(f"basename $(readlink /sys/bus/pci/devices/{address}/driver) 2> /dev/null")[1]
+        return self.link_name(f"/sys/bus/pci/devices/{address}/driver")
 
     def group(self, address):
         """The number of a device's IOMMU group, as text; empty without an IOMMU."""
-        link = f"/sys/bus/pci/devices/{address}/iommu_group"
-        return self.run(f"basename $(readlink {link}) 2> /dev/null")[1]
+        return self.link_name(f"/sys/bus/pci/devices/{address}/iommu_group")
+
+    def link_name(self, path):
+        return self.run(f"basename $(readlink {path}) 2> /dev/null")[1]
 
     def kernel_log(self):
         return self.check("dmesg")
@@ -334,6 +341,9 @@ def main():
     parser.add_argument("--memory", default="1G", metavar="SIZE")
     parser.add_argument("--append", default="", help="more for the kernel's command line")
     given = parser.parse_args()
+    for name in given.devices:
+        if kind(name) not in DEVICES:
+            parser.error(f"there is no device {name}: {', '.join(DEVICES)}")
     why = missing()
     if why:
         parser.exit(1, f"dev: {why}\n")

@@ -108,9 +108,10 @@ class Facts(_Probed):
     def test_resets(self):
         for name in ("nvme", "e1000e", "rng"):
             with self.subTest(name):
+                address = self.lab.at[name]
                 self.assertIn("reset: done", self.probe("reset", name))
-                self.assertIn(f"resets {self.lab.at[name]} of group {self.lab.group(self.lab.at[name])}"
-                              "\nhot reset: done", self.probe("hot-reset", name))
+                self.assertIn(f"resets {address} of group {self.lab.group(address)}\n"
+                              "hot reset: done", self.probe("hot-reset", name))
         # edu cannot be reset by itself, and on the root bus there is no bus to reset.
         self.assertIn("reset: Invalid argument", self.probe("reset", "edu"))
         self.assertIn("HOT_RESET_INFO: No such device", self.probe("hot-reset", "edu", status=1))
