@@ -91,7 +91,7 @@ static void fit_name(const struct passthrough_info *info, char *text, size_t wid
                  open + 1);
     snprintf(text, width + 1, "%s", whole);
     if (strlen(whole) > width)
-        memcpy(text + width - 2, "..", 2);
+        text[width - 2] = text[width - 1] = '.';
     for (unsigned char *byte = (unsigned char *)text; *byte; byte++)
         if (*byte < ' ' || *byte > '~')
             *byte = '?'; /* an odd list of names does not get at the terminal */
