@@ -1,12 +1,9 @@
 """The passthrough lab itself, and what the kernel's VFIO does there, asked by a program that is not
 hartvisor: what hartvisor's own VFIO device stands on."""
 
-import pathlib
 
 import lab
 from lab import LabTest
-
-PROBE = pathlib.Path(__file__).parent / "vfio_probe.c"
 
 
 class _Probed(LabTest):
@@ -18,7 +15,7 @@ class _Probed(LabTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.program = lab.compile_program(cls.class_folder, PROBE)
+        cls.program = lab.compile_program(cls.class_folder, lab.PROBE)
         cls.lab = cls.boot_for_class(*cls.devices, programs=[cls.program], **cls.options)
 
     def probe(self, command, name, status=0):
@@ -132,18 +129,15 @@ class Facts(_Probed):
 
     def test_request_on_unbind(self):
         address = self.lab.at["rng"]
-        self.lab.check(f"vfio_probe request {address} > /tmp/request 2>&1 &\n"
-                       "until grep -q holds /tmp/request; do sleep 0.1; done")
+        self.lab.hold(address)
         self.addCleanup(self.lab.bind, address)
         # The write returns when the program has closed the device.
         self.assertEqual(self.lab.bind(address, None), "virtio-pci")
-        self.assertIn("the host asks for the device", self.lab.check("cat /tmp/request"))
+        self.assertIn("the host asks for the device", self.lab.check("cat /tmp/holder"))
 
     def test_killed_owner(self):
         address = self.lab.at["nvme"]
-        self.lab.check(f"vfio_probe request {address} > /tmp/killed 2>&1 & owner=$!\n"
-                       "until grep -q holds /tmp/killed; do sleep 0.1; done\n"
-                       "kill -9 $owner; wait $owner; true")
+        self.lab.run(f"kill -9 {self.lab.hold(address)}")
         self.addCleanup(self.lab.bind, address)
         self.assertEqual(self.lab.bind(address, None), "nvme")
         self.lab.wait_for("test -b /dev/nvme0n1")
