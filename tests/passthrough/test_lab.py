@@ -4,6 +4,7 @@ hartvisor: what hartvisor's own VFIO device stands on."""
 
 import lab
 from lab import LabTest
+from program import compile_kernel
 
 
 class _Probed(LabTest):
@@ -54,7 +55,8 @@ class Facts(_Probed):
                      "irq msi: count=1 eventfd noresize", "irq msix: count=0 .*",
                      # PCIe's errors and 4 KiB of configuration: not for a conventional device.
                      "irq err: Invalid argument", r"region 7: size=0x100 .*",
-                     "irq req: count=1 .*", "iova: 0x0-0xfedfffff", "iova: 0xfef00000-0x7fffffffff",
+                     "irq req: count=1 .*", "extension cache-coherent: 0",
+                     "iommu: page-sizes=0x40201000", "mappings: 65535", "iova: 0x0-0xfedfffff", "iova: 0xfef00000-0x7fffffffff",
                      "config: vendor=1234 device=11e8 .*"):
             self.assertRegex(text, rf"(?m)^{line}$")
 
@@ -167,7 +169,7 @@ class Devices(LabTest):
         cls.share.mkdir()
         cls.lab = cls.boot_for_class("nvme", "nvme2", "e1000e", ports=1, share=cls.share,
                                      disks={"nvme": cls.disk}, files={"root/note": "a file\n"},
-                                     programs=["/usr/bin/od"])
+                                     programs=["/usr/bin/od", lab.HARTVISOR])
 
     def test_files(self):
         self.assertEqual(self.lab.check("cat /root/note"), "a file")
@@ -178,6 +180,11 @@ class Devices(LabTest):
 
     def test_program_with_libraries(self):
         self.assertIn("coreutils", self.lab.check("/bin/od --version"))
+
+    def test_guest(self):
+        """An emulator in an emulator."""
+        kernel = compile_kernel(self.share, "int main(void) { return 0; }")
+        self.lab.check(f"hartvisor run --memory 64M --kernel /mnt/host/{kernel.name}")
 
     def test_status_and_output(self):
         self.assertEqual(self.lab.run("echo one; echo two >&2; exit 3"), (3, "one\ntwo"))
