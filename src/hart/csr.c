@@ -718,6 +718,7 @@ bool hart_csr_write(struct hart *hart, unsigned number, uint64_t value)
     const struct csr_row *row = row_find(hart, number);
     if (!row || number >> 10 == 3)
         return false;
+    row_read(row, hart); /* some write what differs from what was read */
     row_write(row, hart, value);
     return true;
 }
