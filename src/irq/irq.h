@@ -114,7 +114,7 @@ struct interrupt_file imsic_file(struct imsic *imsic, unsigned hart);
 struct aplic_config {
     unsigned harts;   /* 1..APLIC_HARTS_MAX */
     unsigned sources; /* riscv,num-sources: sources 1..sources */
-    /* Where messages are sent, which may be anything but this APLIC; NULL: direct mode. */
+    /* Where messages are sent (memory_send_message); NULL: direct mode. */
     struct memory *messages;
     /* [harts], copied: MEIP and SEIP of each hart, for direct mode; else NULL. */
     const struct irq_line *machine, *supervisor;
