@@ -238,6 +238,7 @@ static bool add_buses(struct machine *machine, struct error *err)
         .mmio32_size = board_map.pci_mmio32.size,
         .mmio64_base = machine->pci_window64_base,
         .mmio64_size = machine->pci_window64_size,
+        .messages = machine->aia,
     };
     memory_add_background(machine->memory, config.mmio32_base, config.mmio32_size);
     memory_add_background(machine->memory, config.mmio64_base, config.mmio64_size);

@@ -105,6 +105,8 @@ static void command_apply(struct pci_device *device)
 
 uint32_t pci_config_read(struct pci_device *device, unsigned offset, unsigned size)
 {
+    if (device->msi)
+        pci_messages_refresh(device);
     uint32_t value = load_le(device->config + offset, size);
 
     if (offset <= PCI_STATUS && offset + size > PCI_STATUS && device->intx_level)
@@ -121,6 +123,8 @@ void pci_config_write(struct pci_device *device, unsigned offset, uint32_t value
     }
     if (offset < PCI_COMMAND + 2 && offset + size > PCI_COMMAND)
         command_apply(device);
+    if (offset >= PCI_HEADER_END && (device->msix || device->msi))
+        pci_messages_apply(device);
     if (device->bus && offset >= PCI_BAR_0 && offset < PCI_ROM + 4)
         device->bus->host->mapping_stale = true;
 }
@@ -135,6 +139,7 @@ void pci_device_reset(struct pci_device *device)
     pthread_mutex_lock(&host->config_lock);
     memcpy(device->config, device->initial, PCI_CONFIG_SIZE);
     command_apply(device);
+    pci_messages_reset(device);
     pthread_mutex_unlock(&host->config_lock);
     pci_settle_mappings(host);
 }
@@ -149,6 +154,7 @@ void pci_device_state(struct pci_device *device, struct stream *stream)
     memcpy(bytes, device->config, sizeof(bytes));
     stream_begin(stream, "pci", 1);
     stream_bytes(stream, bytes, sizeof(bytes));
+    pci_messages_state(device, stream);
     stream_end(stream);
     if (stream_loading(stream) && !stream_failed(stream)) {
         for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
@@ -156,6 +162,7 @@ void pci_device_state(struct pci_device *device, struct stream *stream)
             device->config[i] = (device->config[i] & ~mask) | (bytes[i] & mask);
         }
         command_apply(device);
+        pci_messages_apply(device);
     }
     pthread_mutex_unlock(&host->config_lock);
     if (stream_loading(stream))

@@ -69,5 +69,13 @@ void pci_apply_mappings(struct pci_host *host);
 /* As above, and waits until another thread that does it is done. Not on a hart thread. */
 void pci_settle_mappings(struct pci_host *host);
 
+/* The configuration space of a function with MSI or MSI-X was written, is about to be read (MSI
+ * alone), was reset. Config lock held. */
+void pci_messages_apply(struct pci_device *device);
+void pci_messages_refresh(struct pci_device *device);
+void pci_messages_reset(struct pci_device *device);
+/* What is not in the configuration space. */
+void pci_messages_state(struct pci_device *device, struct stream *stream);
+
 /* Sends the device's INTx level on if the command register lets it. */
 void pci_update_intx(struct pci_device *device);
