@@ -88,12 +88,39 @@ unsigned pci_add_extended_capability(struct pci_device *device, uint16_t id, uin
     return offset;
 }
 
+/* Whether the bridges above let the functions of a bus access memory (section 7.5.1.1.3). */
+static bool upstream_master(const struct pci_bus *bus)
+{
+    return !bus || !bus->bridge || bus->bridge->bus_master;
+}
+
+/* What a bridge's command register means for those below it. */
+static void master_changed(const struct pci_bus *bus)
+{
+    for (unsigned devfn = 0; devfn < 256; devfn++) {
+        struct pci_device *device = bus->functions[devfn];
+        if (!device)
+            continue;
+        bool master = (load_le16(device->config + PCI_COMMAND) & PCI_COMMAND_MASTER) &&
+                      upstream_master(bus);
+        if (master == device->bus_master)
+            continue;
+        device->bus_master = master;
+        if (device->type->command_changed)
+            device->type->command_changed(device);
+        if (device->secondary)
+            master_changed(device->secondary);
+    }
+}
+
 /* Takes over what the command register says. */
 static void command_apply(struct pci_device *device)
 {
     uint16_t command = load_le16(device->config + PCI_COMMAND);
 
-    device->bus_master = command & PCI_COMMAND_MASTER;
+    device->bus_master = (command & PCI_COMMAND_MASTER) && upstream_master(device->bus);
+    if (device->secondary)
+        master_changed(device->secondary);
     device->intx_disabled = command & PCI_COMMAND_INTX_DISABLE;
     if (device->bus) {
         device->bus->host->mapping_stale = true;

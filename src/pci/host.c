@@ -9,10 +9,9 @@
 
 static struct pci_device *find_function(struct pci_host *host, uint64_t offset)
 {
-    unsigned bus = offset >> ECAM_BUS_SHIFT;
+    struct pci_bus *bus = pci_find_bus(host, offset >> ECAM_BUS_SHIFT);
 
-    return bus == host->root.number ? host->root.functions[(offset >> ECAM_DEVFN_SHIFT) & 0xff]
-                                    : NULL;
+    return bus ? bus->functions[(offset >> ECAM_DEVFN_SHIFT) & 0xff] : NULL;
 }
 
 static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)

@@ -1,8 +1,8 @@
 /*
- * PCI Express: the ECAM host bridge, configuration space, BARs, INTx.
+ * PCI Express: the ECAM host bridge, root ports, configuration space, BARs, INTx, MSI and MSI-X.
  *
- * A function is a `struct pci_device` inside its owner (a virtio transport, later a VFIO device or
- * a bridge), which initialises it, describes its BARs and capabilities, and attaches it to a bus.
+ * A function is a `struct pci_device` inside its owner (a virtio transport, a root port, later a
+ * VFIO device), which initialises it, describes its BARs and capabilities, and attaches it to a bus.
  * Configuration space is bytes with two masks (writable, write 1 to clear); an owner that needs
  * more hooks reads and writes.
  *
@@ -55,6 +55,20 @@ struct memory *pci_bus_memory(struct pci_bus *bus);
 /* Whether functions should have MSI or MSI-X. */
 bool pci_bus_has_messages(const struct pci_bus *bus);
 
+/*
+ * A root port at `devfn` of the root bus, with a slot whose number is the guest's to see. What is
+ * attached to its bus is seen behind the windows and the bus number that the guest gives it. It is
+ * removed after all that is attached to its bus. NULL if devfn is taken.
+ */
+#define PCI_ROOT_PORT_SLOT_MAX 255
+
+struct pci_root_port;
+
+struct pci_root_port *pci_root_port_create(struct pci_bus *bus, unsigned devfn, unsigned slot,
+                                           struct error *err);
+struct device *pci_root_port_device(struct pci_root_port *port);
+struct pci_bus *pci_root_port_bus(struct pci_root_port *port);
+
 enum pci_bar_kind {
     PCI_BAR_NONE,
     PCI_BAR_IO,
@@ -89,7 +103,8 @@ struct pci_device_type {
 
 struct pci_device {
     const struct pci_device_type *type;
-    struct pci_bus *bus; /* NULL while detached */
+    struct pci_bus *bus;       /* NULL while detached */
+    struct pci_bus *secondary; /* of a bridge; NULL: it is none */
     uint8_t devfn;
     struct pci_bar bars[PCI_BARS];
 
@@ -104,7 +119,8 @@ struct pci_device {
     struct pci_msi *msi;
     _Atomic bool messages; /* one of them is enabled: INTx is not used */
 
-    _Atomic bool bus_master;    /* command bit 2: the device may read and write guest memory */
+    /* Command bit 2, here and in all bridges above: the device may read and write guest memory. */
+    _Atomic bool bus_master;
     _Atomic bool intx_level;    /* what the device asks for: the status register's bit */
     _Atomic bool intx_disabled; /* command bit 10 */
     bool intx_sent;             /* under the host's intx lock */
