@@ -44,8 +44,8 @@ void machine_remove_listener(struct machine *machine, machine_event_callback *ca
                              void *opaque)
 {
     unsigned i = 0;
-    while (i < machine->listener_count && (machine->listeners[i].callback != callback ||
-                                           machine->listeners[i].opaque != opaque))
+    while (i < machine->listener_count &&
+           (machine->listeners[i].callback != callback || machine->listeners[i].opaque != opaque))
         i++;
     assert(i < machine->listener_count);
     machine->listeners[i] = machine->listeners[--machine->listener_count];

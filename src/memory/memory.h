@@ -117,8 +117,8 @@ struct memory_range {
 
 /* Tells of all memory, then of all registers, each in ascending order. The callback must not map or
  * unmap. */
-void memory_list(struct memory *memory, void (*tell)(void *opaque, const struct memory_range *range),
-                 void *opaque);
+void memory_list(struct memory *memory,
+                 void (*tell)(void *opaque, const struct memory_range *range), void *opaque);
 
 /*
  * One access of 1, 2, 4 or 8 bytes by a hart, to whatever is there. A misaligned access to

@@ -101,8 +101,8 @@ static void master_changed(const struct pci_bus *bus)
         struct pci_device *device = bus->functions[devfn];
         if (!device)
             continue;
-        bool master = (load_le16(device->config + PCI_COMMAND) & PCI_COMMAND_MASTER) &&
-                      upstream_master(bus);
+        bool master =
+            (load_le16(device->config + PCI_COMMAND) & PCI_COMMAND_MASTER) && upstream_master(bus);
         if (master == device->bus_master)
             continue;
         device->bus_master = master;

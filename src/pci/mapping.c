@@ -132,8 +132,8 @@ static void apply_locked(struct pci_host *host)
             bar->refused = moved ? PCI_UNMAPPED : move.to;
             if (!moved)
                 trace_guest_error("pci", "%s at %02x.%x: BAR %u at %#llx overlaps something",
-                                  move.device->type->name, move.device->devfn >> 3, move.device->devfn & 7, move.index,
-                                  (unsigned long long)move.to);
+                                  move.device->type->name, move.device->devfn >> 3,
+                                  move.device->devfn & 7, move.index, (unsigned long long)move.to);
         }
     }
     host->mapping = false;

@@ -1,4 +1,5 @@
-/* Message-signalled interrupts: MSI-X and MSI (PCI Express Base 6.0, sections 6.1.4, 7.7.1, 7.7.2). */
+/* Message-signalled interrupts: MSI-X and MSI (PCI Express Base 6.0, sections 6.1.4, 7.7.1, 7.7.2).
+ */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -239,8 +240,8 @@ void pci_msi_init(struct pci_msi *msi, struct pci_device *device, unsigned vecto
     msi->capability = pci_add_capability(device, CAPABILITY_MSI, MSI_SIZE);
     uint8_t *capability = device->config + msi->capability;
     uint8_t *writable = device->writable + msi->capability;
-    store_le16(capability + CONTROL, MSI_64_BITS | MSI_VECTOR_MASK |
-                                         (unsigned)__builtin_ctz(vectors) << 1);
+    store_le16(capability + CONTROL,
+               MSI_64_BITS | MSI_VECTOR_MASK | (unsigned)__builtin_ctz(vectors) << 1);
     store_le16(writable + CONTROL, MSI_ENABLE | 7 << 4);
     store_le64(writable + MSI_ADDRESS, ~UINT64_C(3));
     store_le16(writable + MSI_DATA, UINT16_MAX);

@@ -2,9 +2,9 @@
  * PCI Express: the ECAM host bridge, root ports, configuration space, BARs, INTx, MSI and MSI-X.
  *
  * A function is a `struct pci_device` inside its owner (a virtio transport, a root port, later a
- * VFIO device), which initialises it, describes its BARs and capabilities, and attaches it to a bus.
- * Configuration space is bytes with two masks (writable, write 1 to clear); an owner that needs
- * more hooks reads and writes.
+ * VFIO device), which initialises it, describes its BARs and capabilities, and attaches it to a
+ * bus. Configuration space is bytes with two masks (writable, write 1 to clear); an owner that
+ * needs more hooks reads and writes.
  *
  * Threads: configuration accesses come on hart threads, serialised by the host's config lock, which
  * is held around the hooks except bar_moved. A hook may take its device's lock; so whoever holds a
