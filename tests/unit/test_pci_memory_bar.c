@@ -104,6 +104,11 @@ static void is_memory_to_harts(void **state)
     guest.hart->x[10] += BAR_SIZE;
     STEP(&guest, lw, .rd = 12, .rs1 = 10, .imm = 8);
     assert_int_equal(guest.hart->x[12], 0x55667788);
+    /* No longer decoded at all. */
+    guest.hart->x[13] = COMMAND;
+    STEP(&guest, sh, .rs1 = 13, .rs2 = 0, .imm = 0);
+    STEP(&guest, lw, .rd = 12, .rs1 = 10, .imm = 8);
+    assert_int_equal(guest.hart->x[12], UINT64_MAX);
     finish();
 }
 
