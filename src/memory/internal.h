@@ -38,10 +38,11 @@ struct block_table {
     struct memory_ram ram[MAX_BLOCKS];
 };
 
-/* Mapped registers. Freed when the last of `users` lets go. */
+/* Mapped registers or device memory. Freed when the last of `users` lets go. */
 struct region {
     uint64_t base;
     uint64_t size;
+    uint8_t *host; /* NULL: registers */
     const struct mmio_ops *ops;
     void *opaque;
     _Atomic unsigned users; /* the table, and each register function under way */
@@ -59,6 +60,17 @@ struct window {
     uint64_t base;
     uint64_t size;
 };
+
+/* Registers that take messages: found with no lock, also in the table of regions. */
+struct message_window {
+    uint64_t base;
+    uint64_t size;
+    const struct mmio_ops *ops;
+    void *opaque;
+    char name[32];
+};
+
+#define MESSAGE_WINDOWS 4
 
 struct memory {
     struct block_table *_Atomic blocks;
@@ -82,7 +94,12 @@ struct memory {
     size_t watch_count;
     struct window *background; /* before harts run */
     size_t background_count;
+    struct message_window messages[MESSAGE_WINDOWS]; /* before harts run */
+    size_t message_count;
 };
+
+/* Tells the engine that what harts have cached of [gpa, gpa + size) is no longer right. */
+void tell_remapped(struct memory *memory, uint64_t gpa, uint64_t size);
 
 /* True if accesses to gpa that hit nothing else are answered. */
 bool in_background(const struct memory *memory, uint64_t gpa);
