@@ -223,12 +223,18 @@ static struct jit_page **page_find(struct jit *jit, const uint8_t *host)
     return link;
 }
 
+static int compare_pages(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a / MEMORY_PAGE_SIZE;
+    uint64_t y = *(const uint64_t *)b / MEMORY_PAGE_SIZE;
+    return x < y ? -1 : x > y;
+}
+
 static bool page_is_at(const struct jit_page *page, const uint64_t *addresses, size_t count)
 {
     for (const struct jit_block *block = page->blocks; block; block = block->next_of_page)
-        for (size_t i = 0; i < count; i++)
-            if ((block->pc ^ addresses[i]) < MEMORY_PAGE_SIZE)
-                return true;
+        if (bsearch(&block->pc, addresses, count, sizeof(*addresses), compare_pages))
+            return true;
     return false;
 }
 

@@ -161,7 +161,7 @@ enum cache_result {
 enum cache_result cache_find(struct jit *jit, struct hart *hart, const uint8_t *host, uint64_t pc,
                              const struct jit_link *link, const uint8_t **code);
 
-/* Forgets the translations of the virtual pages of these addresses. No hart runs. */
+/* Forgets the translations of the virtual pages of these addresses, which ascend. No hart runs. */
 void cache_forget_at(struct jit *jit, const uint64_t *addresses, size_t count);
 
 /* After a fence.i of the hart: forgets what has changed. */

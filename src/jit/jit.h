@@ -33,8 +33,8 @@ void jit_detach(struct jit_hart *jit_hart);
 /* As hart_interpret, which it calls while every instruction is to be traced. */
 void jit_run(struct jit_hart *jit_hart);
 
-/* Forgets what was translated for the virtual pages of these addresses, where harts have got new
- * breakpoints. While no hart of the jit runs. */
+/* Forgets what was translated for the virtual pages of these addresses, which ascend: where harts
+ * have got new breakpoints. While no hart of the jit runs. */
 void jit_forget_code(struct jit *jit, const uint64_t *addresses, size_t count);
 
 /* What memory_listener.code_written says. */
