@@ -37,6 +37,12 @@ enum machine_engine {
     MACHINE_ENGINE_JIT, /* where the host has a code generator */
 };
 
+enum machine_aia {
+    MACHINE_AIA_AUTO, /* as the machine needs it: off */
+    MACHINE_AIA_OFF,  /* a PLIC: wired interrupts */
+    MACHINE_AIA_ON,   /* APLIC and IMSIC: wired and message-signalled interrupts */
+};
+
 enum machine_bus {
     MACHINE_BUS_PCI,
     MACHINE_BUS_MMIO,
@@ -73,6 +79,7 @@ struct machine_config {
     unsigned cpus;        /* 1..MACHINE_MAX_CPUS */
     enum machine_engine engine;
     const char *cpu; /* extensions, as --cpu takes them; NULL is everything */
+    enum machine_aia aia;
 
     const char *kernel; /* entered in S-mode on the built-in SBI, or handed to the firmware */
     const char *initrd; /* NULL: none */

@@ -81,3 +81,20 @@ static inline void irq_set(const struct irq_line *line, bool level)
     if (line->set)
         line->set(line->controller, line->source, level);
 }
+
+/*
+ * How a hart's CSRs reach an interrupt file of an IMSIC (AIA 1.0, chapter 3), by the numbers that
+ * indirect access selects: 0x70 to 0xff. Like a line it is a value; a zeroed one is no file. All
+ * three are called on the hart's thread, or while the hart does not run.
+ */
+struct interrupt_file {
+    uint64_t (*read)(void *file, unsigned select);
+    /* Changes the bits in which `value` differs from `old`, what the register was read as before:
+     * identities that arrive meanwhile stay pending. */
+    void (*write)(void *file, unsigned select, uint64_t old, uint64_t value);
+    /* The identity that is pending, enabled, not masked and of the highest priority; 0: none. With
+     * `signals`, 0 as well while the file delivers nothing (eidelivery). */
+    unsigned (*top)(void *file, bool signals);
+    void (*claim)(void *file, unsigned identity); /* no longer pending */
+    void *file;
+};

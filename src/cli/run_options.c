@@ -207,6 +207,19 @@ static bool parse_engine(const char *value, void *target, struct error *err)
     return true;
 }
 
+static bool parse_aia(const char *value, void *target, struct error *err)
+{
+    static const char *const names[] = {
+        [MACHINE_AIA_AUTO] = "auto", [MACHINE_AIA_OFF] = "off", [MACHINE_AIA_ON] = "on"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (!strcmp(value, names[i])) {
+            *(enum machine_aia *)target = (enum machine_aia)i;
+            return true;
+        }
+    }
+    return error_set(err, "'%s' is not a choice: give on, off or auto", value);
+}
+
 /* Hexadecimal with 0x, or decimal, and perhaps negative. */
 static bool parse_offset(const char *text, int64_t *offset)
 {
@@ -341,6 +354,16 @@ static const struct option rows[] = {
         .help = "translates guest code, or interprets it (jit on x86-64)",
         .parse = parse_engine,
         .target = offsetof(struct run_options, config.engine),
+    },
+    {
+        .name = "aia",
+        .argument = "on|off|auto",
+        .help = "interrupts by APLIC and IMSIC instead of a PLIC (auto: off)",
+        .manual = "on gives the board the Advanced Interrupt Architecture: message-signalled "
+                  "interrupts reach each hart without a detour, and virtio devices on PCI have "
+                  "MSI-X. off gives it a PLIC, which every kernel knows.",
+        .parse = parse_aia,
+        .target = offsetof(struct run_options, config.aia),
     },
     {.help = "Devices"},
     {

@@ -10,10 +10,21 @@ enum guard {
     GUARD_STIMECMP, /* menvcfg.STCE and mcounteren.TM in S-mode */
     GUARD_ENVCFG,   /* mstateen0.ENVCFG in S-mode */
     GUARD_STATEEN,  /* mstateenN.SE in S-mode */
+    GUARD_CSRIND,   /* the AIA's, with bits of mstateen0 in S-mode: siselect, */
+    GUARD_SIREG,    /* also a register behind it, */
+    GUARD_MIREG,
+    GUARD_STOPEI, /* an interrupt file, */
+    GUARD_MTOPEI,
+    GUARD_STOPI,
 };
 
-#define STATEEN_SE     BIT(63)
+#define STATEEN_IMSIC  BIT(58)
+#define STATEEN_AIA    BIT(59)
+#define STATEEN_CSRIND BIT(60)
 #define STATEEN_ENVCFG BIT(62)
+#define STATEEN_SE     BIT(63)
+
+#define AIA_SELECT 0xfff /* the bits of miselect and siselect */
 
 #define CSR_MIP      0x344
 #define COUNTEREN_TM BIT(1)
@@ -163,25 +174,34 @@ static void write_mie(struct hart *hart, unsigned number, uint64_t value)
     mie_write(hart, value, S_INTERRUPTS | M_INTERRUPTS | overflow_interrupt(hart));
 }
 
+/* Those of S-mode that are neither mie's nor mip's: the AIA's virtual ones. */
+static uint64_t virtual_interrupts(const struct hart *hart)
+{
+    return hart->mvien & ~hart->mideleg;
+}
+
 static uint64_t read_sie(struct hart *hart, unsigned number)
 {
-    return hart->mie & hart->mideleg;
+    return (hart->mie & hart->mideleg) | (hart->sie_virtual & virtual_interrupts(hart));
 }
 
 static void write_sie(struct hart *hart, unsigned number, uint64_t value)
 {
+    uint64_t virtual = virtual_interrupts(hart);
+    hart->sie_virtual = (hart->sie_virtual & ~virtual) | (value & virtual);
     mie_write(hart, value, hart->mideleg);
 }
 
 static uint64_t read_mip(struct hart *hart, unsigned number)
 {
-    timer_update(hart);
+    interrupt_sources_update(hart);
     return interrupt_mip(hart);
 }
 
 static uint64_t read_sip(struct hart *hart, unsigned number)
 {
-    return read_mip(hart, number) & hart->mideleg;
+    return (read_mip(hart, number) & hart->mideleg) |
+           (aia_mvip_read(hart) & virtual_interrupts(hart));
 }
 
 static void mip_write(struct hart *hart, uint64_t value, uint64_t writable)
@@ -194,12 +214,14 @@ static void mip_write(struct hart *hart, uint64_t value, uint64_t writable)
 static void write_mip(struct hart *hart, unsigned number, uint64_t value)
 {
     bool timer = has(hart, ISA_EXT_SSTC) && (hart->menvcfg & ENVCFG_STCE);
-    mip_write(hart, value,
-              (S_INTERRUPTS & ~(timer ? BIT(INTERRUPT_STI) : 0)) | overflow_interrupt(hart));
+    uint64_t fixed = (timer ? BIT(INTERRUPT_STI) : 0) | (hart->mvien & BIT(INTERRUPT_SEI));
+    mip_write(hart, value, (S_INTERRUPTS & ~fixed) | overflow_interrupt(hart));
 }
 
 static void write_sip(struct hart *hart, unsigned number, uint64_t value)
 {
+    uint64_t virtual = virtual_interrupts(hart) & BIT(INTERRUPT_SSI);
+    hart->mvip = (hart->mvip & ~virtual) | (value & virtual);
     mip_write(hart, value, hart->mideleg & (BIT(INTERRUPT_SSI) | overflow_interrupt(hart)));
 }
 
@@ -212,6 +234,68 @@ static void write_stimecmp(struct hart *hart, unsigned number, uint64_t value)
 {
     hart->stimecmp = value;
     timer_update(hart);
+    interrupt_update(hart);
+}
+
+/* --- Advanced interrupts (AIA) --------------------------------------------------------------- */
+
+/* Of the numbers, bits 9..8 are the privilege. */
+static bool is_machine(unsigned number)
+{
+    return (number >> 8 & 3) == PRIVILEGE_MACHINE;
+}
+
+static uint64_t read_indirect(struct hart *hart, unsigned number)
+{
+    return aia_indirect_read(hart, is_machine(number));
+}
+
+static void write_indirect(struct hart *hart, unsigned number, uint64_t value)
+{
+    aia_indirect_write(hart, is_machine(number), value);
+}
+
+static uint64_t read_topei(struct hart *hart, unsigned number)
+{
+    return aia_topei_read(hart, is_machine(number));
+}
+
+static void write_topei(struct hart *hart, unsigned number, uint64_t value)
+{
+    aia_topei_write(hart, is_machine(number));
+}
+
+static uint64_t read_stopi(struct hart *hart, unsigned number)
+{
+    interrupt_sources_update(hart);
+    return aia_topi(hart, false);
+}
+
+static uint64_t read_mtopi(struct hart *hart, unsigned number)
+{
+    interrupt_sources_update(hart);
+    return aia_topi(hart, true);
+}
+
+static uint64_t read_mvien(struct hart *hart, unsigned number)
+{
+    return hart->mvien;
+}
+
+static void write_mvien(struct hart *hart, unsigned number, uint64_t value)
+{
+    hart->mvien = value & (BIT(INTERRUPT_SSI) | BIT(INTERRUPT_SEI));
+    interrupt_update(hart);
+}
+
+static uint64_t read_mvip(struct hart *hart, unsigned number)
+{
+    return aia_mvip_read(hart);
+}
+
+static void write_mvip(struct hart *hart, unsigned number, uint64_t value)
+{
+    aia_mvip_write(hart, value);
     interrupt_update(hart);
 }
 
@@ -300,6 +384,17 @@ static void write_menvcfg(struct hart *hart, unsigned number, uint64_t value)
         timer_update(hart);
         interrupt_update(hart);
     }
+}
+
+static uint64_t read_mstateen0(struct hart *hart, unsigned number)
+{
+    return hart->mstateen[0];
+}
+
+static void write_mstateen0(struct hart *hart, unsigned number, uint64_t value)
+{
+    uint64_t aia = has(hart, ISA_EXT_SSAIA) ? STATEEN_IMSIC | STATEEN_AIA | STATEEN_CSRIND : 0;
+    hart->mstateen[0] = value & (STATEEN_SE | STATEEN_ENVCFG | aia);
 }
 
 static uint64_t read_senvcfg(struct hart *hart, unsigned number)
@@ -496,6 +591,28 @@ static bool counter_enabled(const struct hart *hart, unsigned number)
     return hart->privilege > PRIVILEGE_USER || (hart->scounteren & bit);
 }
 
+/* Smstateen: bits of mstateen0 decide for S-mode. */
+static bool state_enabled(const struct hart *hart, uint64_t bit)
+{
+    return hart->privilege == PRIVILEGE_MACHINE || !has(hart, ISA_EXT_SMSTATEEN) ||
+           (hart->mstateen[0] & bit);
+}
+
+/* Where M-mode filters S-mode's external interrupts, S-mode cannot see the interrupt file itself
+ * (AIA 1.0, section 5.3). */
+static bool supervisor_file_enabled(const struct hart *hart)
+{
+    return hart->privilege == PRIVILEGE_MACHINE || !(hart->mvien & BIT(INTERRUPT_SEI));
+}
+
+/* Interrupt files and the rest have bits of their own in mstateen0. */
+static bool supervisor_select_enabled(const struct hart *hart)
+{
+    if (hart->siselect >= AIA_SELECT_FILE)
+        return state_enabled(hart, STATEEN_IMSIC) && supervisor_file_enabled(hart);
+    return state_enabled(hart, STATEEN_AIA);
+}
+
 static bool guard_passes(const struct hart *hart, const struct csr_row *row)
 {
     bool machine = hart->privilege == PRIVILEGE_MACHINE;
@@ -512,7 +629,21 @@ static bool guard_passes(const struct hart *hart, const struct csr_row *row)
     case GUARD_STIMECMP:
         return machine || ((hart->menvcfg & ENVCFG_STCE) && (hart->mcounteren & COUNTEREN_TM));
     case GUARD_ENVCFG:
-        return machine || !has(hart, ISA_EXT_SMSTATEEN) || (hart->mstateen[0] & STATEEN_ENVCFG);
+        return state_enabled(hart, STATEEN_ENVCFG);
+    case GUARD_CSRIND:
+        return state_enabled(hart, STATEEN_CSRIND);
+    case GUARD_SIREG:
+        return state_enabled(hart, STATEEN_CSRIND) && supervisor_select_enabled(hart) &&
+               aia_select_exists(hart, false);
+    case GUARD_MIREG:
+        return aia_select_exists(hart, true);
+    case GUARD_STOPEI:
+        return state_enabled(hart, STATEEN_IMSIC) && supervisor_file_enabled(hart) &&
+               aia_has_file(hart, false);
+    case GUARD_MTOPEI:
+        return aia_has_file(hart, true);
+    case GUARD_STOPI:
+        return state_enabled(hart, STATEEN_AIA);
     case GUARD_STATEEN:
         return machine || !has(hart, ISA_EXT_SMSTATEEN) ||
                (hart->mstateen[number & 3] & STATEEN_SE);
@@ -578,7 +709,7 @@ bool hart_csr_read(struct hart *hart, unsigned number, uint64_t *value)
 {
     const struct csr_row *row = row_find(hart, number);
     if (row)
-        *value = row_read(row, hart);
+        *value = row_read(row, hart); /* reading has no side effects on any of them */
     return row;
 }
 
@@ -587,6 +718,7 @@ bool hart_csr_write(struct hart *hart, unsigned number, uint64_t value)
     const struct csr_row *row = row_find(hart, number);
     if (!row || number >> 10 == 3)
         return false;
+    row_read(row, hart); /* some write what differs from what was read */
     row_write(row, hart, value);
     return true;
 }

@@ -151,7 +151,7 @@ enum attended hart_attend(struct hart *hart)
         return ATTENDED_STOP;
     }
     if (bits & ATTENTION_INTERRUPT) {
-        timer_update(hart);
+        interrupt_sources_update(hart);
         if (unlikely(hart->private->hpm_active)) {
             counters_update(hart);
             counters_arm(hart);

@@ -148,6 +148,11 @@ void hart_state(struct hart *hart, struct stream *stream)
         &hart->mcountinhibit,
         &hart->mcycle_offset,
         &hart->minstret_offset,
+        &hart->miselect,
+        &hart->siselect,
+        &hart->mvien,
+        &hart->mvip,
+        &hart->sie_virtual,
     };
 
     counters_update(hart);
@@ -171,6 +176,7 @@ void hart_state(struct hart *hart, struct stream *stream)
         return;
 
     hart->x[0] = 0;
+    aia_check_loaded(hart);
     hart->frm &= 7;
     hart->fflags = fflags & 31;
     atomic_store(&hart->mip, mip & (MIP_MASK | MIP_SEI_LINE));

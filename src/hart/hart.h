@@ -234,6 +234,8 @@ struct hart {
     uint64_t mcounteren, mcountinhibit, menvcfg, mstateen[4];
     uint64_t stvec, sscratch, sepc, scause, stval, satp, scounteren, senvcfg, sstateen[4];
     uint64_t stimecmp;
+    /* AIA. mvip and sie_virtual hold what is not an alias of mip and mie (aia.c). */
+    uint64_t miselect, siselect, mvien, mvip, sie_virtual;
     uint8_t pmpcfg[16];
     uint64_t pmpaddr[16];
     uint64_t mcycle_offset, minstret_offset; /* to instret; the value itself while inhibited */
@@ -302,6 +304,15 @@ void hart_set_interrupt(struct hart *hart, enum interrupt interrupt, bool level)
 
 /* The line into one hart's interrupt, for controllers. */
 struct irq_line hart_interrupt_line(struct hart *hart, enum interrupt interrupt);
+
+/*
+ * Gives the hart the interrupt file of a privilege (M or S), whose signal is then the external
+ * interrupt of that privilege. Before it runs. A file that changes on another thread sets
+ * hart_look_line, at any level, and the hart looks at it.
+ */
+void hart_set_interrupt_file(struct hart *hart, enum privilege privilege,
+                             const struct interrupt_file *file);
+struct irq_line hart_look_line(struct hart *hart);
 
 /* True if an interrupt is pending and enabled locally, whatever mstatus.xIE says: ends wfi. */
 bool hart_interrupt_pending(struct hart *hart);

@@ -148,6 +148,11 @@ struct hart_private {
     uint64_t fences_posted;
     _Atomic uint64_t fences_done;
 
+    /* AIA: by `privilege == PRIVILEGE_MACHINE`. What *topei and *ireg were last read as. */
+    struct interrupt_file files[2];
+    unsigned top_read[2];
+    uint64_t indirect_read[2];
+
     _Atomic bool sleeping; /* in the futex of wfi */
     struct loop_timer *timer, *counter_timer;
     uint64_t timer_deadline;
@@ -268,8 +273,34 @@ enum csr_result {
 enum csr_result csr_execute(struct hart *hart, unsigned number, enum csr_operation operation,
                             uint64_t operand, bool writes, uint64_t *old);
 
+/* --- aia.c ----------------------------------------------------------------------------------- */
+
+#define AIA_SELECT_FILE 0x70 /* the first of *iselect that is in an interrupt file */
+
+/* Whether *ireg may be accessed with what *iselect holds. */
+bool aia_select_exists(const struct hart *hart, bool machine);
+bool aia_has_file(const struct hart *hart, bool machine);
+uint64_t aia_indirect_read(struct hart *hart, bool machine);
+void aia_indirect_write(struct hart *hart, bool machine, uint64_t value);
+uint64_t aia_topei_read(struct hart *hart, bool machine);
+void aia_topei_write(struct hart *hart, bool machine);
+uint64_t aia_topi(const struct hart *hart, bool machine);
+uint64_t aia_mvip_read(const struct hart *hart);
+void aia_mvip_write(struct hart *hart, uint64_t value);
+void aia_check_loaded(struct hart *hart);
+/* MEIP and SEIP follow the interrupt files. Only the hart thread computes them, as STIP. */
+void aia_update(struct hart *hart);
+
+/* S-mode's interrupts that are not those of mip (AIA 1.0, section 5.3): pending and enabled. */
+static inline uint64_t aia_virtual_enabled(const struct hart *hart)
+{
+    return hart->mvien & ~hart->mideleg & hart->sie_virtual;
+}
+
 /* --- trap.c ---------------------------------------------------------------------------------- */
 
+/* hart_trap with the privilege that takes it known. */
+void trap_take(struct hart *hart, bool supervisor, uint64_t cause, uint64_t tval);
 /* xret. False: illegal in the current mode. */
 bool trap_return_machine(struct hart *hart);
 bool trap_return_supervisor(struct hart *hart);
@@ -281,11 +312,16 @@ void trap_environment_call(struct hart *hart);
 uint64_t interrupt_mip(const struct hart *hart); /* as software reads it */
 /* Something that decides about interrupts changed: asks for attention if one can be taken. */
 void interrupt_update(struct hart *hart);
+/* The number of the one in a set of interrupts that goes first; 0: the set is empty. */
+unsigned interrupt_first(uint64_t set);
 /* Takes the interrupt of the highest priority, if any may be taken. */
 bool interrupt_take(struct hart *hart);
 void interrupt_reservation_wait(struct hart *hart);
 void interrupt_pause(struct hart *hart);
-/* STIP follows stimecmp (Sstc); arms the timer. */
+/* What the hart itself computes of mip: STIP follows stimecmp (Sstc), which arms the timer, and
+ * external interrupts follow interrupt files. */
+void interrupt_sources_update(struct hart *hart);
+/* STIP alone. */
 void timer_update(struct hart *hart);
 
 /* --- counters.c ------------------------------------------------------------------------------ */

@@ -11,45 +11,62 @@
 uint64_t interrupt_mip(const struct hart *hart)
 {
     uint64_t mip = atomic_load_explicit(&hart->mip, memory_order_acquire);
-    return (mip | mip >> 32) & MIP_MASK;
+    /* With mvien's bit set, what software wrote is mvip's alone (AIA 1.0, section 5.3). */
+    uint64_t software = mip & ~(hart->mvien & BIT(INTERRUPT_SEI));
+    return (software | mip >> 32) & MIP_MASK;
+}
+
+/* S-mode's pending and enabled interrupts that come from mvip. */
+static uint64_t virtual_pending(const struct hart *hart)
+{
+    uint64_t enabled = aia_virtual_enabled(hart);
+    return unlikely(enabled) ? aia_mvip_read(hart) & enabled : 0;
 }
 
 /* What may be taken now, of the highest privilege that may take any (Privileged, "mip"). */
-static uint64_t takeable(const struct hart *hart)
+static uint64_t takeable(const struct hart *hart, bool *supervisor)
 {
-    uint64_t pending = interrupt_mip(hart) & hart->mie;
-    if (likely(!pending))
+    uint64_t pending = interrupt_mip(hart) & hart->mie, virtual = virtual_pending(hart);
+    if (likely(!(pending | virtual)))
         return 0;
     uint64_t machine = pending & ~hart->mideleg;
+    *supervisor = false;
     if (machine && (hart->privilege < PRIVILEGE_MACHINE || (hart->mstatus & MSTATUS_MIE)))
         return machine;
-    bool supervisor = hart->privilege < PRIVILEGE_SUPERVISOR ||
-                      (hart->privilege == PRIVILEGE_SUPERVISOR && (hart->mstatus & MSTATUS_SIE));
-    return supervisor ? pending & hart->mideleg : 0;
+    *supervisor = hart->privilege < PRIVILEGE_SUPERVISOR ||
+                  (hart->privilege == PRIVILEGE_SUPERVISOR && (hart->mstatus & MSTATUS_SIE));
+    return *supervisor ? (pending & hart->mideleg) | virtual : 0;
 }
 
 void interrupt_update(struct hart *hart)
 {
-    if (unlikely(takeable(hart)))
+    bool supervisor;
+    if (unlikely(takeable(hart, &supervisor)))
         atomic_fetch_or(&hart->attention, ATTENTION_INTERRUPT);
+}
+
+unsigned interrupt_first(uint64_t set)
+{
+    static const uint8_t priority[] = {INTERRUPT_MEI, INTERRUPT_MSI, INTERRUPT_MTI,  INTERRUPT_SEI,
+                                       INTERRUPT_SSI, INTERRUPT_STI, INTERRUPT_LCOFI};
+    for (unsigned i = 0; i < ARRAY_SIZE(priority) && set; i++)
+        if (set & BIT(priority[i]))
+            return priority[i];
+    return 0;
 }
 
 bool interrupt_take(struct hart *hart)
 {
-    static const uint8_t priority[] = {INTERRUPT_MEI, INTERRUPT_MSI, INTERRUPT_MTI,  INTERRUPT_SEI,
-                                       INTERRUPT_SSI, INTERRUPT_STI, INTERRUPT_LCOFI};
-    uint64_t pending = takeable(hart);
-    for (unsigned i = 0; i < ARRAY_SIZE(priority) && pending; i++)
-        if (pending & BIT(priority[i])) {
-            hart_trap(hart, CAUSE_INTERRUPT | priority[i], 0);
-            return true;
-        }
-    return false;
+    bool supervisor;
+    unsigned number = interrupt_first(takeable(hart, &supervisor));
+    if (number)
+        trap_take(hart, supervisor, CAUSE_INTERRUPT | number, 0);
+    return number;
 }
 
 bool hart_interrupt_pending(struct hart *hart)
 {
-    return interrupt_mip(hart) & hart->mie;
+    return (interrupt_mip(hart) & hart->mie) | virtual_pending(hart);
 }
 
 void hart_set_interrupt(struct hart *hart, enum interrupt interrupt, bool level)
@@ -104,6 +121,12 @@ void timer_update(struct hart *hart)
     timer_arm(hart, clock_deadline(hart->clock, hart->stimecmp));
 }
 
+void interrupt_sources_update(struct hart *hart)
+{
+    timer_update(hart);
+    aia_update(hart);
+}
+
 void hart_clock_changed(struct hart *hart)
 {
     hart_request(hart, ATTENTION_INTERRUPT);
@@ -153,7 +176,7 @@ void hart_wait(struct hart *hart)
     for (;;) {
         /* Cleared before looking, so that what comes later leaves its mark. */
         uint32_t bits = atomic_fetch_and(&hart->attention, ~(uint32_t)ATTENTION_INTERRUPT);
-        timer_update(hart);
+        interrupt_sources_update(hart);
         if ((bits & ATTENTION_STOP) || hart_interrupt_pending(hart))
             break;
         atomic_store(&hart->private->sleeping, true);

@@ -97,7 +97,12 @@ static void enter_machine(struct hart *hart, uint64_t cause, uint64_t tval)
 void hart_trap(struct hart *hart, uint64_t cause, uint64_t tval)
 {
     uint64_t delegated = cause & CAUSE_INTERRUPT ? hart->mideleg : hart->medeleg;
-    bool supervisor = hart->privilege != PRIVILEGE_MACHINE && (delegated >> (cause & 63) & 1);
+    trap_take(hart, hart->privilege != PRIVILEGE_MACHINE && (delegated >> (cause & 63) & 1), cause,
+              tval);
+}
+
+void trap_take(struct hart *hart, bool supervisor, uint64_t cause, uint64_t tval)
+{
     enum privilege target = supervisor ? PRIVILEGE_SUPERVISOR : PRIVILEGE_MACHINE;
     uint64_t tvec = supervisor ? hart->stvec : hart->mtvec;
 

@@ -46,6 +46,67 @@ static void time_changed(void *opaque)
         hart_clock_changed(machine->cpus[i].hart);
 }
 
+static bool add_plic(struct machine *machine, struct irq_line (*lines)[MACHINE_MAX_CPUS],
+                     struct error *err)
+{
+    machine->plic = plic_create("plic", &(struct plic_config){
+                                            .harts = machine->cpu_count,
+                                            .sources = BOARD_IRQ_SOURCES,
+                                            .machine = lines[0],
+                                            .supervisor = lines[1],
+                                        });
+    return map(machine, board_map.plic, PLIC_SIZE, &plic_ops, machine->plic,
+               plic_device(machine->plic), err);
+}
+
+/* The interrupt files of one privilege. M-mode's have no address where there is no M-mode
+ * software. */
+static bool add_imsic(struct machine *machine, enum privilege privilege, struct error *err)
+{
+    bool supervisor = privilege == PRIVILEGE_SUPERVISOR;
+    struct irq_line notify[MACHINE_MAX_CPUS];
+    for (unsigned i = 0; i < machine->cpu_count; i++)
+        notify[i] = hart_look_line(machine->cpus[i].hart);
+    struct imsic *imsic =
+        imsic_create(supervisor ? "imsic-s" : "imsic-m",
+                     &(struct imsic_config){.harts = machine->cpu_count, .notify = notify});
+    add_device(machine, imsic_device(imsic));
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        struct interrupt_file file = imsic_file(imsic, i);
+        hart_set_interrupt_file(machine->cpus[i].hart, privilege, &file);
+    }
+    if (!supervisor && machine->builtin_sbi)
+        return true;
+    struct board_range page = board_map.imsic[supervisor];
+    return memory_add_messages(machine->memory, page.base, page.size * machine->cpu_count,
+                               &imsic_ops, imsic, imsic_device(imsic)->name, err);
+}
+
+static bool add_aplic(struct machine *machine, struct error *err)
+{
+    machine->aplic = aplic_create("aplic", &(struct aplic_config){
+                                               .harts = machine->cpu_count,
+                                               .sources = BOARD_IRQ_SOURCES_AIA,
+                                               .messages = machine->memory,
+                                               .delegated = machine->builtin_sbi,
+                                               .machine_files = board_map.imsic[0].base,
+                                               .supervisor_files = board_map.imsic[1].base,
+                                           });
+    struct device *device = aplic_device(machine->aplic);
+    add_device(machine, device);
+    for (unsigned i = machine->builtin_sbi ? 1 : 0; i < 2; i++)
+        if (!memory_add_mmio(machine->memory, board_map.aplic[i].base, APLIC_SIZE, &aplic_ops,
+                             aplic_domain(machine->aplic, i), i ? "aplic-s" : "aplic-m", err))
+            return false;
+    return true;
+}
+
+/* The input of the board's controller of wires. */
+static struct irq_line line(struct machine *machine, unsigned source)
+{
+    return machine->plic ? plic_line(machine->plic, source) : aplic_line(machine->aplic, source);
+}
+
 static bool add_interrupt_controllers(struct machine *machine, struct error *err)
 {
     static const enum interrupt interrupts[4] = {INTERRUPT_MSI, INTERRUPT_MTI, INTERRUPT_MEI,
@@ -64,16 +125,13 @@ static bool add_interrupt_controllers(struct machine *machine, struct error *err
                                                   .time_changed = time_changed,
                                                   .opaque = machine,
                                               });
-    machine->plic = plic_create("plic", &(struct plic_config){
-                                            .harts = machine->cpu_count,
-                                            .sources = BOARD_IRQ_SOURCES,
-                                            .machine = lines[2],
-                                            .supervisor = lines[3],
-                                        });
-    return map(machine, board_map.aclint, ACLINT_SIZE, &aclint_ops, machine->aclint,
-               aclint_device(machine->aclint), err) &&
-           map(machine, board_map.plic, PLIC_SIZE, &plic_ops, machine->plic,
-               plic_device(machine->plic), err);
+    if (!map(machine, board_map.aclint, ACLINT_SIZE, &aclint_ops, machine->aclint,
+             aclint_device(machine->aclint), err))
+        return false;
+    if (!machine->aia)
+        return add_plic(machine, lines + 2, err);
+    return add_imsic(machine, PRIVILEGE_MACHINE, err) &&
+           add_imsic(machine, PRIVILEGE_SUPERVISOR, err) && add_aplic(machine, err);
 }
 
 /* --- Platform devices ----------------------------------------------------------------------------
@@ -103,7 +161,7 @@ static bool add_serial(struct machine *machine, struct error *err)
     machine->uart = uart_create("serial0", &(struct uart_config){
                                                .loop = machine->loop,
                                                .chardev = machine->serial,
-                                               .irq = plic_line(machine->plic, BOARD_IRQ_UART),
+                                               .irq = line(machine, BOARD_IRQ_UART),
                                            });
     return map(machine, board_map.uart, UART_SIZE, &uart_ops, machine->uart,
                uart_device(machine->uart), err);
@@ -156,7 +214,7 @@ static bool add_platform_devices(struct machine *machine, struct error *err)
         "finisher", &(struct finisher_config){.finished = finished, .opaque = machine});
     struct rtc *rtc =
         rtc_create("rtc", &(struct rtc_config){.loop = machine->loop,
-                                               .irq = plic_line(machine->plic, BOARD_IRQ_RTC)});
+                                               .irq = line(machine, BOARD_IRQ_RTC)});
     return map(machine, board_map.finisher, FINISHER_SIZE, &finisher_ops, finisher,
                finisher_device(finisher), err) &&
            map(machine, board_map.rtc, RTC_SIZE, &rtc_ops, rtc, rtc_device(rtc), err) &&
@@ -180,11 +238,12 @@ static bool add_buses(struct machine *machine, struct error *err)
         .mmio32_size = board_map.pci_mmio32.size,
         .mmio64_base = machine->pci_window64_base,
         .mmio64_size = machine->pci_window64_size,
+        .messages = machine->aia,
     };
     memory_add_background(machine->memory, config.mmio32_base, config.mmio32_size);
     memory_add_background(machine->memory, config.mmio64_base, config.mmio64_size);
     for (unsigned i = 0; i < 4; i++)
-        config.intx[i] = plic_line(machine->plic, BOARD_IRQ_PCI + i);
+        config.intx[i] = line(machine, BOARD_IRQ_PCI + i);
     machine->pci = pci_host_create(machine->memory, &config, err);
     if (!machine->pci)
         return false;
@@ -195,7 +254,7 @@ static bool add_buses(struct machine *machine, struct error *err)
         snprintf(name, sizeof(name), "virtio-mmio%u", i);
         machine->virtio_slots[i] = virtio_mmio_create(
             machine->memory, board_map.virtio_mmio.base + i * board_map.virtio_mmio.size,
-            plic_line(machine->plic, BOARD_IRQ_VIRTIO + i), name, err);
+            line(machine, BOARD_IRQ_VIRTIO + i), name, err);
         if (!machine->virtio_slots[i])
             return false;
         add_device(machine, virtio_mmio_device(machine->virtio_slots[i]));

@@ -1,6 +1,6 @@
 /*
  * The board's map, compatible with QEMU's `virt`: one table that board.c maps devices by and fdt.c
- * describes them by. Addresses are GPAs, sizes bytes.
+ * describes them by. Addresses are GPAs, sizes bytes. There is a PLIC, or APLIC and IMSIC.
  */
 #pragma once
 
@@ -11,7 +11,7 @@ struct board_range {
 };
 
 static const struct {
-    struct board_range boot_rom, finisher, rtc, aclint, pci_io, plic, uart, virtio_mmio, fw_cfg,
+    struct board_range boot_rom, finisher, rtc, aclint, pci_io, plic, aplic[2], imsic[2], uart, virtio_mmio, fw_cfg,
         flash[2], pci_ecam, pci_mmio32;
 } board_map = {
     .boot_rom = {0x00001000, 0xf000},
@@ -20,6 +20,8 @@ static const struct {
     .aclint = {0x02000000, 0x10000},
     .pci_io = {0x03000000, 0x10000},
     .plic = {0x0c000000, 0x600000},
+    .aplic = {{0x0c000000, 0x8000}, {0x0d000000, 0x8000}},  /* M and S */
+    .imsic = {{0x24000000, 0x1000}, {0x28000000, 0x1000}}, /* M and S: of each hart */
     .uart = {0x10000000, 0x100},
     .virtio_mmio = {0x10001000, 0x1000}, /* of each slot */
     .fw_cfg = {0x10100000, 0x18},
@@ -28,11 +30,12 @@ static const struct {
     .pci_mmio32 = {0x40000000, 0x40000000},
 };
 
-/* PLIC sources. */
+/* Sources of the PLIC or APLIC. */
 enum {
     BOARD_IRQ_VIRTIO = 1, /* to 8: one a slot */
     BOARD_IRQ_UART = 10,
     BOARD_IRQ_RTC = 11,
     BOARD_IRQ_PCI = 32, /* to 35: INTA to INTD */
     BOARD_IRQ_SOURCES = 95,
+    BOARD_IRQ_SOURCES_AIA = 96,
 };

@@ -20,11 +20,16 @@ enum {
     PHANDLE_INTC = 0x1,
     PHANDLE_PLIC = 0x200,
     PHANDLE_SYSCON = 0x201,
+    PHANDLE_APLIC = 0x202, /* M, S */
+    PHANDLE_IMSIC = 0x204, /* M, S */
 };
+
+#define TRIGGER_LEVEL_HIGH 4 /* the second cell of an APLIC's interrupt */
 
 /* A tree under construction; the first libfdt error sticks. */
 struct tree {
     void *blob;
+    bool aia; /* wires end in the APLIC of S-mode, not in the PLIC */
     int error;
 };
 
@@ -90,7 +95,20 @@ static void tree_reg(struct tree *tree, uint64_t base, uint64_t size)
     tree_cells(tree, "reg", cells, 4);
 }
 
-/* A device of the soc bus with registers at `range` and, if not 0, a PLIC source. */
+/* The cells behind "interrupts" for a source; how many there are. */
+static unsigned source_cells(const struct tree *tree, uint32_t source, uint32_t cells[2])
+{
+    cells[0] = source;
+    cells[1] = TRIGGER_LEVEL_HIGH;
+    return tree->aia ? 2 : 1;
+}
+
+static uint32_t wire_parent(const struct tree *tree)
+{
+    return tree->aia ? PHANDLE_APLIC + 1 : PHANDLE_PLIC;
+}
+
+/* A device of the soc bus with registers at `range` and, if not 0, a source. */
 static void tree_device(struct tree *tree, const char *name, struct board_range range,
                         const char *compatible, size_t compatible_size, uint32_t interrupt)
 {
@@ -98,8 +116,10 @@ static void tree_device(struct tree *tree, const char *name, struct board_range 
     tree_bytes(tree, "compatible", compatible, compatible_size);
     tree_reg(tree, range.base, range.size);
     if (interrupt) {
-        tree_u32(tree, "interrupt-parent", PHANDLE_PLIC);
-        tree_u32(tree, "interrupts", interrupt);
+        uint32_t cells[2];
+        unsigned count = source_cells(tree, interrupt, cells);
+        tree_u32(tree, "interrupt-parent", wire_parent(tree));
+        tree_cells(tree, "interrupts", cells, count);
     }
 }
 
@@ -225,6 +245,53 @@ static void add_interrupts_extended(struct tree *tree, struct machine *machine,
     tree_cells(tree, "interrupts-extended", cells, 4 * machine->cpu_count);
 }
 
+/* Bindings interrupt-controller/riscv,imsics and riscv,aplic. */
+static void add_imsic(struct tree *tree, struct machine *machine, bool supervisor)
+{
+    struct board_range pages = board_map.imsic[supervisor];
+    uint32_t cells[2 * MACHINE_MAX_CPUS];
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        cells[2 * i] = PHANDLE_INTC + i;
+        cells[2 * i + 1] = supervisor ? INTERRUPT_SEI : INTERRUPT_MEI;
+    }
+    pages.size *= machine->cpu_count;
+    tree_device(tree, "imsics", pages, STRINGS("riscv,imsics"), 0);
+    tree_u32(tree, "phandle", PHANDLE_IMSIC + supervisor);
+    tree_u32(tree, "#interrupt-cells", 0);
+    tree_flag(tree, "interrupt-controller");
+    tree_flag(tree, "msi-controller");
+    tree_cells(tree, "interrupts-extended", cells, 2 * machine->cpu_count);
+    tree_u32(tree, "riscv,num-ids", IMSIC_IDENTITIES);
+    tree_u32(tree, "riscv,ipi-id", 1);
+    tree_end(tree);
+}
+
+static void add_aplic(struct tree *tree, bool supervisor)
+{
+    tree_device(tree, "aplic", board_map.aplic[supervisor], STRINGS("riscv,aplic"), 0);
+    tree_u32(tree, "phandle", PHANDLE_APLIC + supervisor);
+    tree_u32(tree, "#interrupt-cells", 2);
+    tree_u32(tree, "#address-cells", 0);
+    tree_flag(tree, "interrupt-controller");
+    tree_u32(tree, "msi-parent", PHANDLE_IMSIC + supervisor);
+    tree_u32(tree, "riscv,num-sources", BOARD_IRQ_SOURCES_AIA);
+    if (!supervisor) {
+        uint32_t delegate[] = {PHANDLE_APLIC + 1, 1, BOARD_IRQ_SOURCES_AIA};
+        tree_u32(tree, "riscv,children", PHANDLE_APLIC + 1);
+        tree_cells(tree, "riscv,delegate", delegate, 3);
+    }
+    tree_end(tree);
+}
+
+/* The built-in SBI has nothing to say about M-mode's: sources are delegated from the start. */
+static void add_aia(struct tree *tree, struct machine *machine)
+{
+    for (unsigned level = machine->builtin_sbi ? 1 : 0; level < 2; level++)
+        add_imsic(tree, machine, level);
+    for (unsigned level = machine->builtin_sbi ? 1 : 0; level < 2; level++)
+        add_aplic(tree, level);
+}
+
 static void add_irq(struct tree *tree, struct machine *machine)
 {
     /* M-mode's timer and software interrupts are nobody's where there is no M-mode software. */
@@ -232,6 +299,10 @@ static void add_irq(struct tree *tree, struct machine *machine)
         tree_device(tree, "clint", board_map.aclint, STRINGS("sifive,clint0\0riscv,clint0"), 0);
         add_interrupts_extended(tree, machine, INTERRUPT_MSI, INTERRUPT_MTI);
         tree_end(tree);
+    }
+    if (machine->aia) {
+        add_aia(tree, machine);
+        return;
     }
     tree_device(tree, "plic", board_map.plic, STRINGS("sifive,plic-1.0.0\0riscv,plic0"), 0);
     tree_u32(tree, "phandle", PHANDLE_PLIC);
@@ -280,7 +351,7 @@ static void add_platform_devices(struct tree *tree, struct machine *machine)
 /* Interrupt pins rotate over four sources: swizzled by slot (PCI-to-PCI Bridge, section 9.1). */
 static void add_pci_interrupt_map(struct tree *tree)
 {
-    uint32_t cells[4 * 4 * 6];
+    uint32_t cells[4 * 4 * 7];
     uint32_t *c = cells;
     for (uint32_t slot = 0; slot < 4; slot++)
         for (uint32_t pin = 1; pin <= 4; pin++) {
@@ -288,10 +359,10 @@ static void add_pci_interrupt_map(struct tree *tree)
             *c++ = 0;
             *c++ = 0;
             *c++ = pin;
-            *c++ = PHANDLE_PLIC;
-            *c++ = BOARD_IRQ_PCI + (slot + pin - 1) % 4;
+            *c++ = wire_parent(tree);
+            c += source_cells(tree, BOARD_IRQ_PCI + (slot + pin - 1) % 4, c);
         }
-    tree_cells(tree, "interrupt-map", cells, ARRAY_SIZE(cells));
+    tree_cells(tree, "interrupt-map", cells, c - cells);
     uint32_t mask[] = {3 << 11, 0, 0, 7};
     tree_cells(tree, "interrupt-map-mask", mask, ARRAY_SIZE(mask));
 }
@@ -309,6 +380,8 @@ static void add_pci(struct tree *tree, struct machine *machine)
     uint32_t buses[] = {0, (board_map.pci_ecam.size >> 20) - 1};
     tree_cells(tree, "bus-range", buses, 2);
     tree_flag(tree, "dma-coherent");
+    if (tree->aia)
+        tree_u32(tree, "msi-parent", PHANDLE_IMSIC + 1);
 
     /*
      * IEEE 1275 PCI binding: 01 I/O, 02 32-bit memory, 03 64-bit memory. The last one is not marked
@@ -379,7 +452,7 @@ static void add_syscon(struct tree *tree, const char *name, const char *compatib
 
 bool fdt_build(struct machine *machine, void **blob, size_t *size, struct error *err)
 {
-    struct tree tree = {.blob = xmalloc(TREE_SIZE_MAX)};
+    struct tree tree = {.blob = xmalloc(TREE_SIZE_MAX), .aia = machine->aia};
     tree_note(&tree, fdt_create(tree.blob, TREE_SIZE_MAX));
     tree_note(&tree, fdt_finish_reservemap(tree.blob));
     tree_begin(&tree, "%s", "");

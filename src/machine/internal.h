@@ -92,7 +92,9 @@ struct machine {
     unsigned device_count;
     struct chardev *serial, *console;
     struct aclint *aclint;
-    struct plic *plic;
+    bool aia;           /* APLIC and IMSIC, */
+    struct aplic *aplic; /* or NULL */
+    struct plic *plic;   /* or NULL */
     struct pci_host *pci;
     struct uart *uart;
     struct flash *flash[MACHINE_MAX_FLASH];

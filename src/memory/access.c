@@ -1,4 +1,6 @@
 /* Single accesses by harts, to RAM, ROM or registers. */
+#include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -179,6 +181,46 @@ bool in_background(const struct memory *memory, uint64_t gpa)
     return false;
 }
 
+bool memory_add_messages(struct memory *memory, uint64_t base, uint64_t size,
+                         const struct mmio_ops *ops, void *opaque, const char *name,
+                         struct error *err)
+{
+    assert(memory->message_count < MESSAGE_WINDOWS);
+    if (!memory_add_mmio(memory, base, size, ops, opaque, name, err))
+        return false;
+    struct message_window *window = &memory->messages[memory->message_count++];
+    *window = (struct message_window){.base = base, .size = size, .ops = ops, .opaque = opaque};
+    snprintf(window->name, sizeof(window->name), "%s", name);
+    return true;
+}
+
+/* The registers for messages at gpa: harts reach them as devices do, without the lock. */
+static bool message_find(const struct memory *memory, uint64_t gpa, struct target *target)
+{
+    for (size_t i = 0; i < memory->message_count; i++) {
+        const struct message_window *window = &memory->messages[i];
+        if (gpa - window->base >= window->size)
+            continue;
+        *target = (struct target){.ops = window->ops,
+                                  .opaque = window->opaque,
+                                  .name = window->name,
+                                  .offset = gpa - window->base,
+                                  .size = window->size};
+        return true;
+    }
+    return false;
+}
+
+bool memory_send_message(struct memory *memory, uint64_t gpa, uint32_t data)
+{
+    struct target target;
+    if (message_find(memory, gpa, &target))
+        return target_write(&target, gpa, sizeof(data), data);
+    uint8_t bytes[4];
+    store_le32(bytes, data);
+    return memory_dma_write(memory, gpa, bytes, sizeof(bytes));
+}
+
 bool memory_read(struct memory *memory, uint64_t gpa, unsigned size, uint64_t *value)
 {
     const struct block *block = block_find(memory, gpa);
@@ -216,10 +258,13 @@ bool memory_write(struct memory *memory, uint64_t gpa, unsigned size, uint64_t v
         struct target target = block_target(block, gpa);
         return target_write(&target, gpa, size, value);
     }
+    struct target target;
+    if (message_find(memory, gpa, &target))
+        return target_write(&target, gpa, size, value);
     struct visit visit;
     if (!region_enter(memory, gpa, &visit))
         return in_background(memory, gpa);
-    struct target target = region_target(visit.region, gpa);
+    target = region_target(visit.region, gpa);
     bool done = target_write(&target, gpa, size, value);
     region_leave(memory, &visit);
     return done;

@@ -60,6 +60,17 @@ struct window {
     uint64_t size;
 };
 
+/* Registers that take messages: found with no lock, also in the table of regions. */
+struct message_window {
+    uint64_t base;
+    uint64_t size;
+    const struct mmio_ops *ops;
+    void *opaque;
+    char name[32];
+};
+
+#define MESSAGE_WINDOWS 4
+
 struct memory {
     struct block_table *_Atomic blocks;
     struct memory_listener listener; /* installed before harts run */
@@ -82,6 +93,8 @@ struct memory {
     size_t watch_count;
     struct window *background; /* before harts run */
     size_t background_count;
+    struct message_window messages[MESSAGE_WINDOWS]; /* before harts run */
+    size_t message_count;
 };
 
 /* True if accesses to gpa that hit nothing else are answered. */

@@ -67,6 +67,22 @@ bool memory_add_mmio(struct memory *memory, uint64_t base, uint64_t size,
  */
 void memory_add_background(struct memory *memory, uint64_t base, uint64_t size);
 
+/*
+ * Maps registers as memory_add_mmio does that message-signalled interrupts are for: their write
+ * function takes no lock that a sender could hold. They stay for the life of the memory. Before
+ * harts run; a few at most.
+ */
+bool memory_add_messages(struct memory *memory, uint64_t base, uint64_t size,
+                         const struct mmio_ops *ops, void *opaque, const char *name,
+                         struct error *err);
+
+/*
+ * What a message-signalled interrupt is: 4 bytes written by a device, to registers added with
+ * memory_add_messages or to RAM. Elsewhere it is lost (false). Takes no lock; any thread, with any
+ * lock held.
+ */
+bool memory_send_message(struct memory *memory, uint64_t gpa, uint32_t data);
+
 /* Unmaps the registers that start at base, if any; on return no register function of theirs is
  * running, except one on the calling thread. */
 void memory_remove_mmio(struct memory *memory, uint64_t base);

@@ -88,12 +88,39 @@ unsigned pci_add_extended_capability(struct pci_device *device, uint16_t id, uin
     return offset;
 }
 
+/* Whether the bridges above let the functions of a bus access memory (section 7.5.1.1.3). */
+static bool upstream_master(const struct pci_bus *bus)
+{
+    return !bus || !bus->bridge || bus->bridge->bus_master;
+}
+
+/* What a bridge's command register means for those below it. */
+static void master_changed(const struct pci_bus *bus)
+{
+    for (unsigned devfn = 0; devfn < 256; devfn++) {
+        struct pci_device *device = bus->functions[devfn];
+        if (!device)
+            continue;
+        bool master = (load_le16(device->config + PCI_COMMAND) & PCI_COMMAND_MASTER) &&
+                      upstream_master(bus);
+        if (master == device->bus_master)
+            continue;
+        device->bus_master = master;
+        if (device->type->command_changed)
+            device->type->command_changed(device);
+        if (device->secondary)
+            master_changed(device->secondary);
+    }
+}
+
 /* Takes over what the command register says. */
 static void command_apply(struct pci_device *device)
 {
     uint16_t command = load_le16(device->config + PCI_COMMAND);
 
-    device->bus_master = command & PCI_COMMAND_MASTER;
+    device->bus_master = (command & PCI_COMMAND_MASTER) && upstream_master(device->bus);
+    if (device->secondary)
+        master_changed(device->secondary);
     device->intx_disabled = command & PCI_COMMAND_INTX_DISABLE;
     if (device->bus) {
         device->bus->host->mapping_stale = true;
@@ -105,6 +132,8 @@ static void command_apply(struct pci_device *device)
 
 uint32_t pci_config_read(struct pci_device *device, unsigned offset, unsigned size)
 {
+    if (device->msi)
+        pci_messages_refresh(device);
     uint32_t value = load_le(device->config + offset, size);
 
     if (offset <= PCI_STATUS && offset + size > PCI_STATUS && device->intx_level)
@@ -121,6 +150,8 @@ void pci_config_write(struct pci_device *device, unsigned offset, uint32_t value
     }
     if (offset < PCI_COMMAND + 2 && offset + size > PCI_COMMAND)
         command_apply(device);
+    if (offset >= PCI_HEADER_END && (device->msix || device->msi))
+        pci_messages_apply(device);
     if (device->bus && offset >= PCI_BAR_0 && offset < PCI_ROM + 4)
         device->bus->host->mapping_stale = true;
 }
@@ -135,6 +166,7 @@ void pci_device_reset(struct pci_device *device)
     pthread_mutex_lock(&host->config_lock);
     memcpy(device->config, device->initial, PCI_CONFIG_SIZE);
     command_apply(device);
+    pci_messages_reset(device);
     pthread_mutex_unlock(&host->config_lock);
     pci_settle_mappings(host);
 }
@@ -149,6 +181,7 @@ void pci_device_state(struct pci_device *device, struct stream *stream)
     memcpy(bytes, device->config, sizeof(bytes));
     stream_begin(stream, "pci", 1);
     stream_bytes(stream, bytes, sizeof(bytes));
+    pci_messages_state(device, stream);
     stream_end(stream);
     if (stream_loading(stream) && !stream_failed(stream)) {
         for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
@@ -156,6 +189,7 @@ void pci_device_state(struct pci_device *device, struct stream *stream)
             device->config[i] = (device->config[i] & ~mask) | (bytes[i] & mask);
         }
         command_apply(device);
+        pci_messages_apply(device);
     }
     pthread_mutex_unlock(&host->config_lock);
     if (stream_loading(stream))

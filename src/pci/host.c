@@ -9,10 +9,9 @@
 
 static struct pci_device *find_function(struct pci_host *host, uint64_t offset)
 {
-    unsigned bus = offset >> ECAM_BUS_SHIFT;
+    struct pci_bus *bus = pci_find_bus(host, offset >> ECAM_BUS_SHIFT);
 
-    return bus == host->root.number ? host->root.functions[(offset >> ECAM_DEVFN_SHIFT) & 0xff]
-                                    : NULL;
+    return bus ? bus->functions[(offset >> ECAM_DEVFN_SHIFT) & 0xff] : NULL;
 }
 
 static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
@@ -73,7 +72,7 @@ void pci_update_intx(struct pci_device *device)
     if (!device->config[PCI_INTERRUPT_PIN])
         return;
     pthread_mutex_lock(&host->intx_lock);
-    level = device->intx_level && !device->intx_disabled;
+    level = device->intx_level && !device->intx_disabled && !device->messages;
     if (level != device->intx_sent) {
         device->intx_sent = level;
         host->intx_count[line] += level ? 1 : -1;
@@ -214,4 +213,9 @@ struct pci_bus *pci_host_bus(struct pci_host *host)
 struct memory *pci_bus_memory(struct pci_bus *bus)
 {
     return bus->host->memory;
+}
+
+bool pci_bus_has_messages(const struct pci_bus *bus)
+{
+    return bus->host->config.messages;
 }

@@ -35,7 +35,28 @@ static uint64_t bar_wanted(const struct pci_device *device, unsigned index)
         return PCI_UNMAPPED;
     if (bar->kind == PCI_BAR_MEMORY64)
         address |= (uint64_t)load_le32(device->config + offset + 4) << 32;
+    if (!pci_bridges_forward(device->bus, bar->kind == PCI_BAR_IO, address & -bar->size, bar->size))
+        return PCI_UNMAPPED;
     return window_gpa(&device->bus->host->config, bar->kind, address & -bar->size, bar->size);
+}
+
+/* Goes through the functions of all buses. Config lock held. */
+struct place {
+    struct pci_bus *bus;
+    unsigned devfn; /* the next one to look at */
+    struct pci_device *device;
+};
+
+static bool next_function(struct place *place)
+{
+    while (place->bus) {
+        while (place->devfn < 256)
+            if ((place->device = place->bus->functions[place->devfn++]))
+                return true;
+        place->bus = place->bus->next;
+        place->devfn = 0;
+    }
+    return false;
 }
 
 struct bar_move {
@@ -52,9 +73,9 @@ static bool next_move(struct pci_host *host, struct bar_move *move)
 {
     bool found = false;
 
-    for (unsigned devfn = 0; devfn < 256; devfn++) {
-        struct pci_device *device = host->root.functions[devfn];
-        for (unsigned i = 0; device && i < PCI_BARS; i++) {
+    for (struct place place = {.bus = &host->root}; next_function(&place);) {
+        struct pci_device *device = place.device;
+        for (unsigned i = 0; i < PCI_BARS; i++) {
             struct pci_bar *bar = &device->bars[i];
             uint64_t wanted = bar->kind == PCI_BAR_NONE ? PCI_UNMAPPED : bar_wanted(device, i);
             if (wanted == bar->mapped)
@@ -89,9 +110,9 @@ static bool move_bar(struct pci_host *host, const struct bar_move *move)
 
 static void forget_refusals(struct pci_host *host)
 {
-    for (unsigned devfn = 0; devfn < 256; devfn++)
-        for (unsigned i = 0; host->root.functions[devfn] && i < PCI_BARS; i++)
-            host->root.functions[devfn]->bars[i].refused = PCI_UNMAPPED;
+    for (struct place place = {.bus = &host->root}; next_function(&place);)
+        for (unsigned i = 0; i < PCI_BARS; i++)
+            place.device->bars[i].refused = PCI_UNMAPPED;
 }
 
 static void apply_locked(struct pci_host *host)
@@ -110,8 +131,8 @@ static void apply_locked(struct pci_host *host)
             bar->mapped = moved ? move.to : PCI_UNMAPPED;
             bar->refused = moved ? PCI_UNMAPPED : move.to;
             if (!moved)
-                trace_guest_error("pci", "%02x.%x BAR %u at %#llx overlaps something",
-                                  move.device->devfn >> 3, move.device->devfn & 7, move.index,
+                trace_guest_error("pci", "%s at %02x.%x: BAR %u at %#llx overlaps something",
+                                  move.device->type->name, move.device->devfn >> 3, move.device->devfn & 7, move.index,
                                   (unsigned long long)move.to);
         }
     }

@@ -1,8 +1,8 @@
 /*
- * PCI Express: the ECAM host bridge, configuration space, BARs, INTx.
+ * PCI Express: the ECAM host bridge, root ports, configuration space, BARs, INTx, MSI and MSI-X.
  *
- * A function is a `struct pci_device` inside its owner (a virtio transport, later a VFIO device or
- * a bridge), which initialises it, describes its BARs and capabilities, and attaches it to a bus.
+ * A function is a `struct pci_device` inside its owner (a virtio transport, a root port, later a
+ * VFIO device), which initialises it, describes its BARs and capabilities, and attaches it to a bus.
  * Configuration space is bytes with two masks (writable, write 1 to clear); an owner that needs
  * more hooks reads and writes.
  *
@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,6 +42,7 @@ struct pci_host_config {
     uint64_t mmio32_base, mmio32_size;
     uint64_t mmio64_base, mmio64_size; /* prefetchable; size 0: none */
     struct irq_line intx[4];           /* INTA..INTD of slot 0; slots rotate over them */
+    bool messages;                     /* memory has registers for messages: MSI and MSI-X work */
 };
 
 /* Creates the host bridge (00:00.0, 1b36:0008) and its root bus, and maps the ECAM. */
@@ -50,6 +52,22 @@ struct pci_host *pci_host_create(struct memory *memory, const struct pci_host_co
 struct device *pci_host_device(struct pci_host *host);
 struct pci_bus *pci_host_bus(struct pci_host *host);
 struct memory *pci_bus_memory(struct pci_bus *bus);
+/* Whether functions should have MSI or MSI-X. */
+bool pci_bus_has_messages(const struct pci_bus *bus);
+
+/*
+ * A root port at `devfn` of the root bus, with a slot whose number is the guest's to see. What is
+ * attached to its bus is seen behind the windows and the bus number that the guest gives it. It is
+ * removed after all that is attached to its bus. NULL if devfn is taken.
+ */
+#define PCI_ROOT_PORT_SLOT_MAX 255
+
+struct pci_root_port;
+
+struct pci_root_port *pci_root_port_create(struct pci_bus *bus, unsigned devfn, unsigned slot,
+                                           struct error *err);
+struct device *pci_root_port_device(struct pci_root_port *port);
+struct pci_bus *pci_root_port_bus(struct pci_root_port *port);
 
 enum pci_bar_kind {
     PCI_BAR_NONE,
@@ -85,7 +103,8 @@ struct pci_device_type {
 
 struct pci_device {
     const struct pci_device_type *type;
-    struct pci_bus *bus; /* NULL while detached */
+    struct pci_bus *bus;       /* NULL while detached */
+    struct pci_bus *secondary; /* of a bridge; NULL: it is none */
     uint8_t devfn;
     struct pci_bar bars[PCI_BARS];
 
@@ -96,7 +115,12 @@ struct pci_device {
     uint16_t capability_last, capability_free;
     uint16_t extended_last, extended_free;
 
-    _Atomic bool bus_master;    /* command bit 2: the device may read and write guest memory */
+    struct pci_msix *msix; /* NULL: none; as is the next */
+    struct pci_msi *msi;
+    _Atomic bool messages; /* one of them is enabled: INTx is not used */
+
+    /* Command bit 2, here and in all bridges above: the device may read and write guest memory. */
+    _Atomic bool bus_master;
     _Atomic bool intx_level;    /* what the device asks for: the status register's bit */
     _Atomic bool intx_disabled; /* command bit 10 */
     bool intx_sent;             /* under the host's intx lock */
@@ -145,7 +169,45 @@ void pci_config_write(struct pci_device *device, unsigned offset, uint32_t value
 void pci_set_intx(struct pci_device *device, bool level);
 
 /*
- * Message-signalled interrupts arrive with the AIA: an MSI is a 4-byte store to an IMSIC page, so
- * MSI-X will be `pci_msix_send(device, vector)`, which does memory_write(address, data) from the
- * table entry; owners call it where they call pci_set_intx now.
+ * Message-signalled interrupts, for buses that have them: a vector is a 4-byte store to an IMSIC
+ * page (memory_send_message). The owner keeps the struct beside its pci_device and gives it vectors
+ * from any thread, with any lock held; its lock is the function's own, and innermost. While one of
+ * the two capabilities is enabled INTx is silent. A masked vector stays pending until it is
+ * unmasked.
  */
+#define PCI_MSIX_VECTORS_MAX 2048
+
+struct pci_msix {
+    struct pci_device *device;
+    unsigned capability, count, pending_offset, pending_words;
+    pthread_mutex_t lock; /* guards what follows */
+    uint8_t *table;       /* as the guest sees it */
+    uint64_t *pending;
+    _Atomic bool enabled; /* readable without the lock */
+    bool masked;
+};
+
+/* Adds the capability, and BAR `bar` with table and pending bits. Before the attach. Finished after
+ * the detach, by the owner. */
+void pci_msix_init(struct pci_msix *msix, struct pci_device *device, unsigned bar,
+                   unsigned vectors);
+void pci_msix_finish(struct pci_msix *msix);
+bool pci_msix_enabled(const struct pci_msix *msix);
+/* Does nothing while MSI-X is off, or where there is no such vector. */
+void pci_msix_send(struct pci_msix *msix, unsigned vector);
+
+struct pci_msi {
+    struct pci_device *device;
+    unsigned capability;
+    pthread_mutex_t lock; /* guards what follows: a copy of the registers */
+    uint64_t address;
+    uint32_t data, mask, pending;
+    unsigned vectors;     /* enabled, a power of two */
+    _Atomic bool enabled; /* readable without the lock */
+};
+
+/* The same for MSI, with 64-bit addresses and a mask; vectors: 1, 2, 4 ... 32. */
+void pci_msi_init(struct pci_msi *msi, struct pci_device *device, unsigned vectors);
+void pci_msi_finish(struct pci_msi *msi);
+bool pci_msi_enabled(const struct pci_msi *msi);
+void pci_msi_send(struct pci_msi *msi, unsigned vector);

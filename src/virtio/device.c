@@ -114,6 +114,7 @@ void virtio_device_add_queue(struct virtio_device *device, unsigned size)
         .index = index,
         .size_max = size,
         .size = size,
+        .vector = VIRTIO_NO_VECTOR,
         .budget = UINT32_MAX,
     };
 }
@@ -155,6 +156,7 @@ void virtio_device_reset(struct virtio_device *device)
         device->transport->device_feature_select = 0;
         device->transport->driver_feature_select = 0;
         device->transport->queue_select = 0;
+        device->transport->config_vector = VIRTIO_NO_VECTOR;
         virtio_transport_acknowledge(device->transport, 0xff);
     }
 }
@@ -185,7 +187,7 @@ void virtio_device_break(struct virtio_device *device, const char *format, ...)
 void virtio_transport_init(struct virtio_transport *transport,
                            const struct virtio_transport_ops *ops)
 {
-    *transport = (struct virtio_transport){.ops = ops};
+    *transport = (struct virtio_transport){.ops = ops, .config_vector = VIRTIO_NO_VECTOR};
     pthread_mutex_init(&transport->isr_lock, NULL);
 }
 
@@ -211,6 +213,11 @@ void virtio_transport_bind(struct virtio_transport *transport, struct virtio_dev
 void virtio_transport_interrupt(struct virtio_transport *transport,
                                 const struct virtio_queue *queue)
 {
+    const struct virtio_transport_ops *ops = transport->ops;
+
+    if (ops->send_vector &&
+        ops->send_vector(transport, queue ? queue->vector : transport->config_vector))
+        return;
     pthread_mutex_lock(&transport->isr_lock);
     transport->isr |= queue ? VIRTIO_ISR_QUEUE : VIRTIO_ISR_CONFIG;
     transport->ops->set_line(transport, true);
@@ -230,11 +237,22 @@ uint8_t virtio_transport_acknowledge(struct virtio_transport *transport, uint8_t
     return before;
 }
 
+static void vector_state(const struct virtio_transport *transport, uint16_t *vector,
+                                struct stream *stream)
+{
+    stream_u16(stream, vector);
+    if (*vector >= transport->vectors)
+        *vector = VIRTIO_NO_VECTOR;
+}
+
 void virtio_transport_state(struct virtio_transport *transport, struct stream *stream)
 {
     stream_u32(stream, &transport->device_feature_select);
     stream_u32(stream, &transport->driver_feature_select);
     stream_u32(stream, &transport->queue_select);
+    vector_state(transport, &transport->config_vector, stream);
+    for (unsigned i = 0; i < transport->device->queue_count; i++)
+        vector_state(transport, &transport->device->queues[i].vector, stream);
     pthread_mutex_lock(&transport->isr_lock);
     stream_u8(stream, &transport->isr);
     if (stream_loading(stream))

@@ -10,11 +10,9 @@
 #define PCI_CAPABILITY_VENDOR    0x09
 #define VIRTIO_PCI_NOTIFY_STRIDE 4
 
-/* The vector registers read as "no vector" (section 4.1.5.1.2) as long as there is no MSI-X. */
-#define MSI_NO_VECTOR 0xffff
-
 /* The structures of section 4.1.4, each in its own page of one BAR; BAR 1 is MSI-X's. */
 #define REGISTER_BAR 4
+#define MSIX_BAR     1
 enum region { REGION_COMMON, REGION_ISR, REGION_DEVICE, REGION_NOTIFY, REGIONS };
 #define REGION_SIZE 0x1000
 #define BAR_SIZE    (REGIONS * REGION_SIZE)
@@ -46,11 +44,13 @@ static const struct virtio_register_place common_layout[] = {
     {0x04, 4, VIRTIO_DEVICE_FEATURE},
     {0x08, 4, VIRTIO_DRIVER_FEATURE_SELECT},
     {0x0c, 4, VIRTIO_DRIVER_FEATURE},
+    {0x10, 2, VIRTIO_CONFIG_VECTOR},
     {0x12, 2, VIRTIO_QUEUE_COUNT},
     {0x14, 1, VIRTIO_STATUS},
     {0x15, 1, VIRTIO_CONFIG_GENERATION},
     {0x16, 2, VIRTIO_QUEUE_SELECT},
     {0x18, 2, VIRTIO_QUEUE_SIZE},
+    {0x1a, 2, VIRTIO_QUEUE_VECTOR},
     {0x1c, 2, VIRTIO_QUEUE_ENABLE},
     {0x1e, 2, VIRTIO_QUEUE_NOTIFY_OFF},
     {0x20, 4, VIRTIO_QUEUE_DESC_LOW},
@@ -64,20 +64,14 @@ static const struct virtio_register_place common_layout[] = {
 struct virtio_pci {
     struct pci_device pci;
     struct virtio_transport transport;
+    struct pci_msix msix;       /* where the bus has messages */
     unsigned access_capability; /* offset of the configuration access capability */
 };
-
-static bool is_vector_register(uint64_t offset)
-{
-    return offset == 0x10 || offset == 0x1a; /* config_msix_vector, queue_msix_vector */
-}
 
 static uint32_t common_read(struct virtio_transport *transport, uint64_t offset, unsigned size)
 {
     const struct virtio_register_place *place;
 
-    if (is_vector_register(offset))
-        return MSI_NO_VECTOR;
     place = virtio_register_find(common_layout, ARRAY_SIZE(common_layout), transport, offset, size);
     return place ? virtio_register_read(transport, place->id) : 0;
 }
@@ -87,8 +81,6 @@ static void common_write(struct virtio_transport *transport, uint64_t offset, ui
 {
     const struct virtio_register_place *place;
 
-    if (is_vector_register(offset))
-        return;
     place = virtio_register_find(common_layout, ARRAY_SIZE(common_layout), transport, offset, size);
     /* Only a reset disables a queue (section 4.1.4.3.2). */
     if (place && !(place->id == VIRTIO_QUEUE_ENABLE && !value))
@@ -208,6 +200,16 @@ static void virtio_pci_set_line(struct virtio_transport *transport, bool level)
     pci_set_intx(&container_of(transport, struct virtio_pci, transport)->pci, level);
 }
 
+static bool virtio_pci_send_vector(struct virtio_transport *transport, uint16_t vector)
+{
+    struct virtio_pci *self = container_of(transport, struct virtio_pci, transport);
+
+    if (!self->pci.msix || !pci_msix_enabled(&self->msix))
+        return false;
+    pci_msix_send(&self->msix, vector); /* VIRTIO_NO_VECTOR is none that it has */
+    return true;
+}
+
 static bool virtio_pci_dma_allowed(struct virtio_transport *transport)
 {
     return container_of(transport, struct virtio_pci, transport)->pci.bus_master;
@@ -224,17 +226,25 @@ static void virtio_pci_state(struct virtio_transport *transport, struct stream *
     virtio_transport_state(transport, stream);
 }
 
+static void virtio_pci_free(struct virtio_pci *self)
+{
+    if (self->pci.msix)
+        pci_msix_finish(&self->msix);
+    virtio_transport_finish(&self->transport);
+    free(self);
+}
+
 static void virtio_pci_detach(struct virtio_transport *transport)
 {
     struct virtio_pci *self = container_of(transport, struct virtio_pci, transport);
 
     pci_device_detach(&self->pci);
-    virtio_transport_finish(transport);
-    free(self);
+    virtio_pci_free(self);
 }
 
 static const struct virtio_transport_ops virtio_pci_ops = {
     .set_line = virtio_pci_set_line,
+    .send_vector = virtio_pci_send_vector,
     .dma_allowed = virtio_pci_dma_allowed,
     .reset = virtio_pci_reset,
     .state = virtio_pci_state,
@@ -295,12 +305,16 @@ bool virtio_pci_attach(struct pci_bus *bus, unsigned slot, struct virtio_device 
     pci_device_init(&self->pci, &virtio_pci_type, &identity);
     pci_add_bar(&self->pci, REGISTER_BAR, PCI_BAR_MEMORY64, true, BAR_SIZE, &bar_ops, self);
     add_capabilities(self);
+    if (pci_bus_has_messages(bus)) {
+        /* One for the configuration and one a queue. */
+        self->transport.vectors = device->queue_count + 1;
+        pci_msix_init(&self->msix, &self->pci, MSIX_BAR, self->transport.vectors);
+    }
     virtio_transport_bind(&self->transport, device, pci_bus_memory(bus));
     if (pci_device_attach(&self->pci, bus, PCI_DEVFN(slot, 0), err))
         return true;
     error_prefix(err, "%s", device->base.name);
     device->transport = NULL;
-    virtio_transport_finish(&self->transport);
-    free(self);
+    virtio_pci_free(self);
     return false;
 }

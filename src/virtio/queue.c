@@ -122,6 +122,7 @@ void virtio_queue_reset(struct virtio_queue *queue)
     queue->avail_index = queue->avail_seen = 0;
     queue->used_index = queue->used_staged = 0;
     queue->in_flight = 0;
+    queue->vector = VIRTIO_NO_VECTOR;
     queue->notify_off = false;
 }
 

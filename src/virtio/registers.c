@@ -124,6 +124,8 @@ static uint32_t queue_register_read(struct virtio_queue *queue, enum virtio_regi
         return queue->enabled;
     case VIRTIO_QUEUE_NOTIFY_OFF:
         return queue->index;
+    case VIRTIO_QUEUE_VECTOR:
+        return queue->vector;
     default:
         return *queue_address(queue, id) >> address_shift(id);
     }
@@ -151,10 +153,19 @@ uint32_t virtio_register_read(struct virtio_transport *transport, enum virtio_re
         return device->queue_count;
     case VIRTIO_QUEUE_SELECT:
         return transport->queue_select;
+    case VIRTIO_CONFIG_VECTOR:
+        return transport->config_vector;
     default:
         queue = selected_queue(transport);
         return queue ? queue_register_read(queue, id) : 0;
     }
+}
+
+/* What a vector register holds after a driver wrote to it: it reads back to see whether there is
+ * such a vector (section 4.1.5.1.2). */
+static uint16_t legal_vector(const struct virtio_transport *transport, uint32_t value)
+{
+    return value < transport->vectors ? value : VIRTIO_NO_VECTOR;
 }
 
 static void queue_register_write(struct virtio_queue *queue, enum virtio_register id,
@@ -164,6 +175,10 @@ static void queue_register_write(struct virtio_queue *queue, enum virtio_registe
 
     if (id == VIRTIO_QUEUE_ENABLE) {
         queue_enable_write(queue, value);
+        return;
+    }
+    if (id == VIRTIO_QUEUE_VECTOR) {
+        queue->vector = legal_vector(queue->device->transport, value);
         return;
     }
     if (queue->enabled) {
@@ -199,6 +214,9 @@ void virtio_register_write(struct virtio_transport *transport, enum virtio_regis
         break;
     case VIRTIO_QUEUE_SELECT:
         transport->queue_select = value;
+        break;
+    case VIRTIO_CONFIG_VECTOR:
+        transport->config_vector = legal_vector(transport, value);
         break;
     default:
         queue = selected_queue(transport);

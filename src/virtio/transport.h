@@ -18,9 +18,15 @@
 #define VIRTIO_ISR_QUEUE  0x1
 #define VIRTIO_ISR_CONFIG 0x2
 
+/* The vector registers hold this where nothing is to be sent (section 4.1.5.1.2). */
+#define VIRTIO_NO_VECTOR 0xffff
+
 struct virtio_transport_ops {
     /* Drives the interrupt line. Called with the transport's own lock held. */
     void (*set_line)(struct virtio_transport *transport, bool level);
+    /* NULL or: sends `vector` as a message instead. False: messages are off, the line is used. Any
+     * thread, with any lock held. */
+    bool (*send_vector)(struct virtio_transport *transport, uint16_t vector);
     /* NULL or: false while the device may not touch guest memory. Any thread. */
     bool (*dma_allowed)(struct virtio_transport *transport);
     /* NULL or: the machine is reset: the transport's own registers as after power-on. */
@@ -37,6 +43,9 @@ struct virtio_transport {
     /* Selectors; under the device's lock. */
     uint32_t device_feature_select, driver_feature_select, queue_select;
 
+    unsigned vectors;       /* that there are; constant */
+    uint16_t config_vector; /* under the device's lock, as are the queues' */
+
     pthread_mutex_t isr_lock; /* innermost but for the interrupt controller's; guards isr */
     uint8_t isr;
 };
@@ -49,8 +58,8 @@ void virtio_transport_finish(struct virtio_transport *transport);
 void virtio_transport_bind(struct virtio_transport *transport, struct virtio_device *device,
                            struct memory *memory);
 
-/* Sets interrupt status bits and the line. With MSI-X, the vector of `queue` (NULL: configuration)
- * goes out here instead. Any thread. */
+/* Sets interrupt status bits and the line; with MSI-X, sends the vector of `queue` (NULL:
+ * configuration) instead. Any thread, with the device's lock held. */
 void virtio_transport_interrupt(struct virtio_transport *transport,
                                 const struct virtio_queue *queue);
 
@@ -77,6 +86,8 @@ enum virtio_register {
     VIRTIO_QUEUE_SIZE,
     VIRTIO_QUEUE_ENABLE,
     VIRTIO_QUEUE_NOTIFY_OFF,
+    VIRTIO_CONFIG_VECTOR,
+    VIRTIO_QUEUE_VECTOR,
     VIRTIO_QUEUE_DESC_LOW,
     VIRTIO_QUEUE_DESC_HIGH,
     VIRTIO_QUEUE_AVAIL_LOW,

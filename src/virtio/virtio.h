@@ -95,6 +95,7 @@ struct virtio_queue {
 
     /* Written by the driver through the transport. */
     uint16_t size;
+    uint16_t vector; /* of messages */
     bool enabled;
     uint64_t desc_gpa, avail_gpa, used_gpa;
 

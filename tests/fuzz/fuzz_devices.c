@@ -17,17 +17,28 @@ enum {
     OPERATIONS_MAX = 400,
     RAM_SIZE = 64 * 1024,
     BANK_SIZE = 2 * FLASH_SECTOR_SIZE,
-    DEVICES = 6,
+    AIA_REGIONS = 5,
+    DEVICES = 9,
 };
 
-/* What bits 0..2 of an operation choose; the devices are in the order of `regions`. */
-enum { ACTION_RAM = DEVICES, ACTION_OTHER };
+/* What bits 0..2 of an operation choose; devices are in the order of `regions`. */
+enum { REGIONS = 6, ACTION_RAM = REGIONS, ACTION_OTHER };
 
 static const struct {
     uint64_t base, size;
-} regions[DEVICES] = {
-    {0x10000000, UART_SIZE},   {0x0c000000, PLIC_SIZE}, {0x20000000, BANK_SIZE},
-    {0x10100000, FW_CFG_SIZE}, {0x00101000, RTC_SIZE},  {0x02000000, ACLINT_SIZE},
+} regions[REGIONS + AIA_REGIONS] = {
+    {0x10000000, UART_SIZE},
+    {0x0c000000, PLIC_SIZE},
+    {0x20000000, BANK_SIZE},
+    {0x10100000, FW_CFG_SIZE},
+    {0x00101000, RTC_SIZE},
+    {0x02000000, ACLINT_SIZE},
+    /* With bit 6 of an operation: an APLIC that sends messages, and one that does not. */
+    {0x40000000, APLIC_SIZE},
+    {0x40008000, APLIC_SIZE},
+    {0x40010000, APLIC_SIZE},
+    {0x40018000, APLIC_SIZE},
+    {0x28000000, HARTS *IMSIC_PAGE_SIZE},
 };
 
 #define RAM_BASE UINT64_C(0x80000000)
@@ -38,11 +49,13 @@ struct board {
     struct memory *memory;
     struct chardev *chardev;
     struct plic *plic;
+    struct aplic *aplics[2];
+    struct imsic *imsic;
     struct device *devices[DEVICES];
 };
 
 struct operation {
-    uint8_t action; /* bits 0..2; bit 3: write; bits 4..5: the access's size */
+    uint8_t action; /* bits 0..2; bit 3: write; bits 4..5: the access's size; bit 6: the AIA */
     uint8_t offset[3];
     uint8_t value[4];
 };
@@ -62,6 +75,29 @@ static void map(struct board *board, unsigned i, const struct mmio_ops *ops, voi
     if (ops)
         check(memory_add_mmio(board->memory, regions[i].base, regions[i].size, ops, opaque,
                               device->name, NULL));
+}
+
+static void aia_create(struct board *board)
+{
+    const struct irq_line none[HARTS] = {{0}};
+
+    board->imsic = imsic_create("imsic", &(struct imsic_config){.harts = HARTS, .notify = none});
+    board->devices[8] = imsic_device(board->imsic);
+    check(memory_add_messages(board->memory, regions[10].base, regions[10].size, &imsic_ops,
+                              board->imsic, "imsic", NULL));
+    for (unsigned i = 0; i < 2; i++) {
+        board->aplics[i] =
+            aplic_create("aplic", &(struct aplic_config){.harts = HARTS,
+                                                         .sources = SOURCES,
+                                                         .messages = i ? NULL : board->memory,
+                                                         .machine = none,
+                                                         .supervisor = none,
+                                                         .delegated = i});
+        board->devices[6 + i] = aplic_device(board->aplics[i]);
+        for (unsigned s = 0; s < 2; s++)
+            check(memory_add_mmio(board->memory, regions[REGIONS + 2 * i + s].base, APLIC_SIZE,
+                                  &aplic_ops, aplic_domain(board->aplics[i], s), "aplic", NULL));
+    }
 }
 
 static void board_create(struct board *board)
@@ -101,6 +137,7 @@ static void board_create(struct board *board)
     map(board, 3, &fw_cfg_ops, fw_cfg, fw_cfg_device(fw_cfg));
     map(board, 4, &rtc_ops, rtc, rtc_device(rtc));
     map(board, 5, &aclint_ops, aclint, aclint_device(aclint));
+    aia_create(board);
 }
 
 static void board_destroy(struct board *board)
@@ -187,6 +224,10 @@ static void act(struct board *board, const struct operation *operation)
     case 0:
         line = plic_line(board->plic, 1 + offset % SOURCES);
         irq_set(&line, operation->value[1] & 1);
+        for (unsigned i = 0; i < 2; i++) {
+            line = aplic_line(board->aplics[i], 1 + offset % SOURCES);
+            irq_set(&line, operation->value[1] & 1);
+        }
         break;
     case 1:
         reload(device);
@@ -202,11 +243,30 @@ static void act(struct board *board, const struct operation *operation)
     }
 }
 
+/* What a hart's CSRs do to its interrupt file. */
+static void access_file(struct board *board, const struct operation *operation)
+{
+    struct interrupt_file file = imsic_file(board->imsic, operation->offset[1] % HARTS);
+    unsigned select = 0x70 + operation->offset[0] % 0x90;
+    uint64_t value = load_le32(operation->value);
+
+    if (operation->action & 8)
+        file.write(file.file, select, file.read(file.file, select), value << 32 | value);
+    unsigned identity = file.top(file.file, operation->action & 16);
+    check(identity <= IMSIC_IDENTITIES);
+    if (identity && (operation->action & 32))
+        file.claim(file.file, identity);
+}
+
 static void perform(struct board *board, const struct operation *operation)
 {
     unsigned choice = operation->action & 7;
 
-    if (choice < DEVICES)
+    if ((operation->action & 64) && choice == ACTION_OTHER)
+        access_file(board, operation);
+    else if (operation->action & 64)
+        access_registers(board, REGIONS + choice % AIA_REGIONS, operation);
+    else if (choice < REGIONS)
         access_registers(board, choice, operation);
     else if (choice == ACTION_RAM)
         memory_write(board->memory, RAM_BASE + load_le16(operation->offset) % (RAM_SIZE - 4), 4,
