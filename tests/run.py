@@ -49,6 +49,7 @@ def environment():
         "HARTVISOR": BUILD / "hartvisor",
         "QEMU": BUILD / "qemu" / "qemu-system-riscv64",
         "GUEST": BUILD / "guest",
+        "LAB": BUILD / "lab",
         "SEED": "1",
     }
     return {name: os.environ.get(name, str(value)) for name, value in defaults.items()}
@@ -395,7 +396,8 @@ def report(job, outcomes, seconds):
 
 
 def missing_parts():
-    parts = {"HARTVISOR": "./dev build", "GUEST": "./dev setup", "QEMU": "./dev setup"}
+    parts = {"HARTVISOR": "./dev build", "GUEST": "./dev setup", "QEMU": "./dev setup",
+             "LAB": "./dev setup"}
     for name, command in parts.items():
         path = environment()[name]
         if not os.path.exists(path):

@@ -150,8 +150,11 @@ struct passthrough_device_ops {
                         size_t *got, struct error *err);
     bool (*config_write)(struct passthrough_device *device, unsigned offset, const void *data,
                          size_t size, struct error *err);
-    /* Ends the device; `device` is the owner's storage. May be NULL. */
+    /* Ends the device; `device` is the owner's storage. */
     void (*destroy)(struct passthrough_device *device);
+    /* Reads the vital product data from its start, as config_read does. */
+    bool (*product_data_read)(struct passthrough_device *device, void *data, size_t size,
+                              size_t *got, struct error *err);
 };
 
 struct passthrough_device {
@@ -164,6 +167,8 @@ bool passthrough_config_read(struct passthrough_device *device, unsigned offset,
                              size_t size, size_t *got, struct error *err);
 bool passthrough_config_write(struct passthrough_device *device, unsigned offset, const void *data,
                               size_t size, struct error *err);
+bool passthrough_product_data_read(struct passthrough_device *device, void *data, size_t size,
+                                   size_t *got, struct error *err);
 
 /* --- Configuration space ----------------------------------------------------------------------
  *
@@ -209,6 +214,23 @@ const char *config_capability_name(const struct config_capability *capability);
 
 /* The header and each capability decoded, as lines of text or as one JSON object. */
 void config_space_print(const struct config_space *space, FILE *out, unsigned flags);
+
+/* --- Vital product data: what a card says of itself ------------------------------------------- */
+
+#define PRODUCT_DATA_MAX_SIZE   32768
+#define PRODUCT_DATA_MAX_FIELDS 64
+
+struct product_field {
+    char keyword[3]; /* "PN", "SN", "V0"; "ID" is the product's name */
+    char text[128];  /* printable; cut if longer */
+};
+
+/* The fields in the order of the data, which may be anything; returns how many. */
+size_t product_data_fields(const void *data, size_t size,
+                           struct product_field list[PRODUCT_DATA_MAX_FIELDS]);
+
+/* "serial number"; NULL where the keyword has no meaning of its own. A constant string. */
+const char *product_field_name(const struct product_field *field);
 
 /* --- The manager ------------------------------------------------------------------------------ */
 

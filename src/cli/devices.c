@@ -152,7 +152,7 @@ static const struct option rows[] = {
         .name = "type",
         .letter = 't',
         .argument = "TYPE[,TYPE]",
-        .help = "list only gpu, npu, network, storage, usb, audio, bridge, other",
+        .help = "only gpu, npu, network, storage, usb, audio, bridge, other",
         .manual = "Narrower types are gpu-nvidia, gpu-amd, gpu-intel, gpu-mobile, gpu-other, "
                   "accelerator, ethernet, wifi, infiniband, network-other, nvme, sata, "
                   "storage-other.",
@@ -194,15 +194,15 @@ static const struct option rows[] = {
         .help = "bind even what the host itself uses",
         .manual = "Without it, the controller of a mounted disk or of swap, the GPU of the "
                   "console, the network link of the default route or the only one that is up, a "
-                  "function with virtual functions, and a device whose IOMMU group would not "
-                  "become viable are refused.",
+                  "GPU or NPU that a process has open, a function with virtual functions, and a "
+                  "device whose IOMMU group would not become viable are refused.",
         .parse = option_flag,
         .target = offsetof(struct devices_options, force),
     },
     {
         .name = "sysfs",
         .argument = "DIR",
-        .help = "look at a copy of another machine's /sys, /proc and /dev in DIR",
+        .help = "look at a copy of a machine: DIR/sys, DIR/proc, DIR/dev",
         .parse = option_string,
         .target = offsetof(struct devices_options, sysfs),
     },
@@ -316,8 +316,7 @@ static int run(const struct cli_command *self, char **words)
 
 const struct cli_command devices_command = {
     .name = "devices",
-    .arguments = "[list | show ADDRESS | groups | check | bind ADDRESS... | unbind ADDRESS...] "
-                 "[OPTION]...",
+    .arguments = "[list|show|groups|check|bind|unbind] [ADDRESS]... [OPTION]...",
     .help = "find this machine's PCI devices and make them ready for guests",
     .manual = "Without an action or with list, prints the PCI devices of this machine. show prints "
               "all about one, as root with its capabilities. groups prints which devices the IOMMU "

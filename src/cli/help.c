@@ -134,6 +134,7 @@ static const struct section {
          {"125", "hartvisor itself failed: a wrong option, a file, the host. One line on stderr "
                  "says why, and nothing was changed."},
          {"128 + N", "signal N ended it."},
+         {NULL, "hartvisor devices check exits with 1 if the machine is not ready."},
          {0}}},
     {"SIGNALS",
      (const struct entry[]){
@@ -158,8 +159,11 @@ static const struct section {
          {"hartvisor run -k Image --dump-dtb - | dtc -I dtb", "Shows the device tree."},
          {"hartvisor ctl unix:vm.sock status", "Asks a machine started with --control "
                                                "unix:vm.sock whether it runs."},
+         {"hartvisor devices list --type gpu,npu", "Lists this machine's GPUs and accelerators."},
+         {"hartvisor devices bind --dry-run --group 01:00.0",
+          "Shows what would give the IOMMU group of that device to vfio-pci."},
          {0}}},
-    {"SEE ALSO", (const struct entry[]){{NULL, "qemu(1), dtc(1), socat(1)"}, {0}}},
+    {"SEE ALSO", (const struct entry[]){{NULL, "qemu(1), dtc(1), socat(1), lspci(8)"}, {0}}},
 };
 
 static void roff_entry(FILE *out, const char *term, const char *text)

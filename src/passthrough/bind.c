@@ -4,7 +4,6 @@
  * Linux 3.16); without it vfio-pci is told the device's numbers, which is meant for all devices of
  * that kind and therefore taken back at once.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -316,31 +315,6 @@ bool passthrough_bind(struct passthrough_manager *manager, struct passthrough_de
 
 /* --- Giving back --- */
 
-/* The process that has /dev/vfio/GROUP open, as far as may be seen; 0: none. */
-static long group_user(const struct host *host, int group, char name[32])
-{
-    char device[32];
-    char **processes = host_list(host, "/proc");
-    long user = 0;
-    snprintf(device, sizeof(device), "%d", group);
-    for (size_t i = 0; processes[i] && !user; i++) {
-        if (!isdigit((unsigned char)processes[i][0]))
-            continue;
-        char **files = host_list(host, "/proc/%s/fd", processes[i]);
-        for (size_t j = 0; files[j] && !user; j++) {
-            char *path = host_real(host, "/proc/%s/fd/%s", processes[i], files[j]);
-            if (path && !strncmp(path, "/dev/vfio/", 10) && !strcmp(path + 10, device))
-                user = strtol(processes[i], NULL, 10);
-            free(path);
-        }
-        host_list_free(files);
-        if (user && !host_read(host, name, 32, "/proc/%ld/comm", user))
-            snprintf(name, 32, "?");
-    }
-    host_list_free(processes);
-    return user;
-}
-
 static bool check_unbind(const struct passthrough_manager *manager,
                          const struct passthrough_device *device, struct error *err)
 {
@@ -351,7 +325,9 @@ static bool check_unbind(const struct passthrough_manager *manager,
     if (info->driver[0] && !has_driver(device, VFIO_DRIVER))
         return error_set(err, "vfio-pci does not have %s: its driver is %s", info->name,
                          info->driver);
-    long user = info->group < 0 ? 0 : group_user(&manager->host, info->group, name);
+    char *path = xasprintf("/dev/vfio/%d", info->group);
+    long user = guard_process(&manager->host, &path, info->group >= 0, name);
+    free(path);
     if (user)
         return error_set(err,
                          "%s is in use: process %ld (%s) has IOMMU group %d open; end it first",

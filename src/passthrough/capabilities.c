@@ -80,6 +80,7 @@ const char *config_capability_name(const struct config_capability *capability)
 
 enum format {
     FLAG,
+    CLEAR, /* a flag that is said the other way round */
     NUMBER,
     PLUS_ONE,
     POWER,   /* 1 << value */
@@ -135,7 +136,7 @@ static const struct row rows[] = {
     {STANDARD(0x01), 4, 2, 0, 2, "state", NAME, .names = power_states},
     {STANDARD(0x01), 2, 2, 9, 1, "d1", FLAG},
     {STANDARD(0x01), 2, 2, 10, 1, "d2", FLAG},
-    {STANDARD(0x01), 4, 2, 3, 1, "no_soft_reset", FLAG},
+    {STANDARD(0x01), 4, 2, 3, 1, "soft_reset", CLEAR},
 
     {STANDARD(0x03), 2, 2, 0, 15, "last_address", HEX},
 
@@ -233,8 +234,10 @@ static void name_bits(struct field *field, const char *const *bits, uint64_t val
         if (value >> i & 1 && length < sizeof(field->text))
             length += (size_t)snprintf(field->text + length, sizeof(field->text) - length, "%s%s",
                                        length ? ", " : "", bits[i]);
-    if (!length)
-        snprintf(field->text, sizeof(field->text), "none");
+    if (length)
+        return;
+    field->unit = NULL;
+    snprintf(field->text, sizeof(field->text), "none");
 }
 
 static void name_value(struct field *field, const char *const *values, uint64_t value)
@@ -255,6 +258,10 @@ static void make_field(struct field *field, const struct row *row, uint64_t valu
     switch (row->format) {
     case FLAG:
         field->type = FIELD_FLAG;
+        break;
+    case CLEAR:
+        field->type = FIELD_FLAG;
+        field->number = !value;
         break;
     case NUMBER:
         break;

@@ -226,6 +226,7 @@ size_t passthrough_check(const struct passthrough_manager *manager, uint64_t mem
     check_firmware(manager, &checks[count++]);
     check_parameters(manager, &checks[count++]);
     check_iommu(manager, &checks[count++]);
+    check_interrupts(manager, &checks[count++]);
     struct passthrough_check *driver = &checks[count++];
     check_driver(manager, driver);
     check_container(manager, driver, &who, &checks[count++]);

@@ -228,3 +228,43 @@ void check_iommu(const struct passthrough_manager *manager, struct passthrough_c
                         "smmu;\na kernel built without the driver has none (CONFIG_INTEL_IOMMU, "
                         "CONFIG_AMD_IOMMU, CONFIG_ARM_SMMU_V3)");
 }
+
+/* --- Interrupts --- */
+
+/* Without remapping a device could send the host any interrupt, so VFIO refuses the group. On x86
+ * the names of remapped interrupts begin with IR-. */
+void check_interrupts(const struct passthrough_manager *manager, struct passthrough_check *check)
+{
+    struct host_platform platform;
+    const struct host *host = &manager->host;
+    char unsafe[8] = "";
+    host_platform_find(host, &platform);
+    check->name = "interrupts";
+    if (platform.processor != PROCESSOR_INTEL && platform.processor != PROCESSOR_AMD) {
+        check_set(check, PASSTHROUGH_CHECK_NOTE, "are not looked at on this processor");
+        return;
+    }
+    if (!passthrough_iommu_on(manager)) {
+        check_set(check, PASSTHROUGH_CHECK_WAITS, "are not remapped before the IOMMU is on");
+        return;
+    }
+    char *text = host_read_all(host, "/proc/interrupts");
+    bool remapped = text && strstr(text, " IR-");
+    free(text);
+    host_read(host, unsafe, sizeof(unsafe),
+              "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts");
+    if (remapped) {
+        check_set(check, PASSTHROUGH_CHECK_RIGHT, "are remapped by the IOMMU");
+    } else if (unsafe[0] == 'Y') {
+        check_set(check, PASSTHROUGH_CHECK_NOTE,
+                  "are not remapped, which allow_unsafe_interrupts accepts");
+    } else {
+        check_set(check, PASSTHROUGH_CHECK_WRONG, "are not remapped by the IOMMU");
+        check_remedy(check,
+                     "%s;\nor, if you trust the guest not to send the host interrupts, as root: "
+                     "modprobe vfio_iommu_type1 allow_unsafe_interrupts=1",
+                     platform.virtual ? "the hypervisor has to offer it (with QEMU: intremap=on)"
+                                      : "remove intremap=off and nointremap from the kernel's "
+                                        "parameters; update the firmware");
+    }
+}

@@ -1,4 +1,4 @@
-/* What the host lives on: its console and its network; disks are guard_disk.c's. */
+/* What the host lives on: its console and its network; guard_disk.c has the disks. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,7 +146,8 @@ bool guard_check(const struct host *host, const struct passthrough_info *info, s
 {
     char why[256];
     if (guard_disk(host, info->name, why, sizeof(why)) ||
-        guard_console(host, info, why, sizeof(why)) || guard_network(host, info, why, sizeof(why)))
+        guard_console(host, info, why, sizeof(why)) ||
+        guard_network(host, info, why, sizeof(why)) || guard_users(host, info, why, sizeof(why)))
         return error_set(err, "the host needs %s: %s (--force takes it away all the same)",
                          info->name, why);
     return true;

@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 
-#define FILE_MAX (4u << 20)
+#define FILE_MAX (4u << 20) /* what is longer is cut */
 
 static char *format_path(const struct host *host, const char *format, va_list arguments)
 {
@@ -73,15 +73,22 @@ bool host_read(const struct host *host, char *text, size_t size, const char *for
 char *host_read_all(const struct host *host, const char *format, ...)
 {
     PATH_OF(host, format, path);
-    char *bytes = xmalloc(FILE_MAX + 1);
-    ssize_t length = read_file(path, bytes, FILE_MAX);
+    size_t room = 4096, length = 0;
+    char *bytes = NULL;
+    ssize_t count = -1;
+    /* The kernel makes these files as they are read: a longer one is read anew, from its start. */
+    do {
+        bytes = xrealloc(bytes, room + 1);
+        count = read_file(path, bytes, room);
+        length = count > 0 ? (size_t)count : 0;
+    } while (length == room && (room *= 4) <= FILE_MAX);
     free(path);
-    if (length < 0) {
+    if (count < 0) {
         free(bytes);
         return NULL;
     }
     bytes[length] = '\0';
-    return xrealloc(bytes, (size_t)length + 1);
+    return bytes;
 }
 
 bool host_number(const struct host *host, uint64_t *value, const char *format, ...)

@@ -40,13 +40,18 @@ void pci_names_find(struct pci_names *names, struct passthrough_info *info);
 /* From class_code, vendor, device and address. */
 void classify(struct passthrough_info *info);
 
-/* --- guard.c, guard_disk.c: what the host lives on --- */
+/* --- guard.c, guard_disk.c, guard_users.c: what the host lives on --- */
 
 /* False, with err saying why, if the host would miss the device. */
 bool guard_check(const struct host *host, const struct passthrough_info *info, struct error *err);
 
 /* Each puts a reason into `why` if the host uses the device. */
 bool guard_disk(const struct host *host, const char *name, char *why, size_t size);
+bool guard_users(const struct host *host, const struct passthrough_info *info, char *why,
+                 size_t size);
+
+/* A process that has one of those files open, as far as may be seen; 0: none. */
+long guard_process(const struct host *host, char *const *paths, size_t count, char name[32]);
 
 /* Whether a path below /sys leads through the PCI device of that name. */
 bool guard_path_has(const char *path, const char *name);
@@ -81,8 +86,9 @@ void check_platform(const struct passthrough_manager *manager, struct passthroug
 void check_firmware(const struct passthrough_manager *manager, struct passthrough_check *check);
 void check_parameters(const struct passthrough_manager *manager, struct passthrough_check *check);
 void check_iommu(const struct passthrough_manager *manager, struct passthrough_check *check);
+void check_interrupts(const struct passthrough_manager *manager, struct passthrough_check *check);
 
-/* Fills a check. `remedy` may be empty; "%s" takes nothing but texts. */
+/* Fills a check, whose name is set. */
 void check_set(struct passthrough_check *check, enum passthrough_check_state state,
                const char *format, ...) __attribute__((format(printf, 3, 4)));
 void check_remedy(struct passthrough_check *check, const char *format, ...)
@@ -96,6 +102,7 @@ char *text_size(uint64_t bytes, char text[32]); /* "16 MiB" */
 
 struct json_object *json_device(const struct passthrough_info *info);
 struct json_object *json_config_space(const struct config_space *space);
+struct json_object *json_product_data(const struct product_field *list, size_t count);
 void json_print(FILE *out, struct json_object *object); /* and puts it */
 void json_groups(const struct passthrough_manager *manager, FILE *out);
 

@@ -130,7 +130,15 @@ struct json_object *json_device(const struct passthrough_info *info)
     return object;
 }
 
-/* --- Configuration space --- */
+/* --- Configuration space, product data --- */
+
+struct json_object *json_product_data(const struct product_field *list, size_t count)
+{
+    struct json_object *object = json_object_new_object();
+    for (size_t i = 0; i < count; i++)
+        add_text(object, list[i].keyword, list[i].text);
+    return object;
+}
 
 static void add_field(void *opaque, const struct field *field)
 {

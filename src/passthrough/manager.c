@@ -8,25 +8,27 @@
 
 /* --- The host's own devices --- */
 
-static int open_config(struct passthrough_device *device, int flags, struct error *err)
+static int open_file(struct passthrough_device *device, const char *name, int flags,
+                     struct error *err)
 {
     const struct passthrough_manager *manager = device->opaque;
     char *path =
-        xasprintf("%s/sys/bus/pci/devices/%s/config", manager->host.root, device->info.name);
+        xasprintf("%s/sys/bus/pci/devices/%s/%s", manager->host.root, device->info.name, name);
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         error_set(err, "there is no %s: the device is gone, or was not recorded", path);
     else if (fd < 0)
-        error_set_errno(err, errno, "cannot open the configuration space %s%s", path,
+        error_set_errno(err, errno, "cannot open %s%s", path,
                         errno == EACCES ? " (only root may)" : "");
     free(path);
     return fd;
 }
 
-static bool sysfs_read(struct passthrough_device *device, unsigned offset, void *data, size_t size,
-                       size_t *got, struct error *err)
+/* As much as there is, up to `size`. */
+static bool read_file(struct passthrough_device *device, const char *name, unsigned offset,
+                      void *data, size_t size, size_t *got, struct error *err)
 {
-    int fd = open_config(device, O_RDONLY, err);
+    int fd = open_file(device, name, O_RDONLY, err);
     if (fd < 0)
         return false;
     ssize_t count = 0;
@@ -37,15 +39,27 @@ static bool sysfs_read(struct passthrough_device *device, unsigned offset, void 
     int number = errno;
     close(fd);
     if (count < 0 && !*got)
-        return error_set_errno(err, number, "cannot read the configuration space of %s",
+        return error_set_errno(err, number, "cannot read the file %s of %s", name,
                                device->info.name);
     return true;
+}
+
+static bool sysfs_read(struct passthrough_device *device, unsigned offset, void *data, size_t size,
+                       size_t *got, struct error *err)
+{
+    return read_file(device, "config", offset, data, size, got, err);
+}
+
+static bool sysfs_read_product_data(struct passthrough_device *device, void *data, size_t size,
+                                    size_t *got, struct error *err)
+{
+    return read_file(device, "vpd", 0, data, size, got, err);
 }
 
 static bool sysfs_write(struct passthrough_device *device, unsigned offset, const void *data,
                         size_t size, struct error *err)
 {
-    int fd = open_config(device, O_WRONLY, err);
+    int fd = open_file(device, "config", O_WRONLY, err);
     if (fd < 0)
         return false;
     ssize_t count = pwrite(fd, data, size, offset);
@@ -70,6 +84,7 @@ static const struct passthrough_device_ops sysfs_ops = {
     .config_read = sysfs_read,
     .config_write = sysfs_write,
     .destroy = sysfs_destroy,
+    .product_data_read = sysfs_read_product_data,
 };
 
 bool passthrough_config_read(struct passthrough_device *device, unsigned offset, void *data,

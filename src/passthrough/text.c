@@ -91,7 +91,7 @@ static void fit_name(const struct passthrough_info *info, char *text, size_t wid
                  open + 1);
     snprintf(text, width + 1, "%s", whole);
     if (strlen(whole) > width)
-        memcpy(text + width - 2, "..", 2);
+        text[width - 2] = text[width - 1] = '.';
     for (unsigned char *byte = (unsigned char *)text; *byte; byte++)
         if (*byte < ' ' || *byte > '~')
             *byte = '?'; /* an odd list of names does not get at the terminal */
@@ -273,18 +273,41 @@ static void print_device(const struct passthrough_manager *manager,
         print_line(out, "power", "%s", info->power_state);
 }
 
+static size_t read_product_data(struct passthrough_device *device,
+                                struct product_field list[PRODUCT_DATA_MAX_FIELDS])
+{
+    void *data = xmalloc(PRODUCT_DATA_MAX_SIZE);
+    size_t size, count = 0;
+    if (passthrough_product_data_read(device, data, PRODUCT_DATA_MAX_SIZE, &size, NULL))
+        count = product_data_fields(data, size, list);
+    free(data);
+    return count;
+}
+
+static void print_product_data(const struct product_field *list, size_t count, FILE *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *name = product_field_name(&list[i]);
+        print_line(out, name ? name : list[i].keyword, "%s", list[i].text);
+    }
+}
+
 void passthrough_device_print(const struct passthrough_manager *manager,
                               struct passthrough_device *device, FILE *out, unsigned flags)
 {
     struct config_space *space = xcalloc(1, sizeof(*space));
+    struct product_field fields[PRODUCT_DATA_MAX_FIELDS];
     struct error err;
     bool known = config_space_read(space, device, &err);
+    size_t count = read_product_data(device, fields);
     if (flags & PASSTHROUGH_PRINT_JSON) {
         struct json_object *object = json_device(&device->info);
+        json_object_object_add(object, "product_data", json_product_data(fields, count));
         json_object_object_add(object, "config", known ? json_config_space(space) : NULL);
         json_print(out, object);
     } else {
         print_device(manager, &device->info, out, flags);
+        print_product_data(fields, count, out);
         if (known)
             config_space_print(space, out, flags);
         else

@@ -1,7 +1,7 @@
 /*
  * A configuration space as the input says, as much of it as there is input: found capabilities are
  * within it and none is there twice, both ways to print end, and the JSON is JSON. The input as
- * text is also read as an address and as a set of types.
+ * text is also read as an address and as a set of types, and as vital product data.
  */
 #include <json-c/json.h>
 #include <stdio.h>
@@ -68,6 +68,18 @@ static void read_words(const uint8_t *data, size_t size)
         check(err.message[0]);
 }
 
+static void read_product_data(const uint8_t *data, size_t size)
+{
+    struct product_field list[PRODUCT_DATA_MAX_FIELDS];
+    size_t count = product_data_fields(data, size, list);
+    check(count <= PRODUCT_DATA_MAX_FIELDS);
+    for (size_t i = 0; i < count; i++) {
+        check(strlen(list[i].keyword) == 2 && list[i].text[0]);
+        for (const char *byte = list[i].text; *byte; byte++)
+            check(*byte >= ' ' && *byte <= '~');
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     memset(&space, 0xa5, sizeof(space));
@@ -78,5 +90,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     print(PASSTHROUGH_PRINT_COLOUR | PASSTHROUGH_PRINT_WIDTH(60));
     print(PASSTHROUGH_PRINT_JSON);
     read_words(data, size);
+    read_product_data(data, size);
     return 0;
 }

@@ -175,8 +175,9 @@ class Others(_Machine):
         self.assertIn("-device intel-iommu", " ".join(done.stdout.split()))
         self.assertLessEqual(max(map(len, done.stdout.splitlines())), 100)
         checks = {check["name"]: check for check in self.json("check", status=1)["checks"]}
-        self.assertEqual(list(checks), ["machine", "firmware", "parameters", "iommu", "driver",
-                                        "container", "devices", "memlock"])
+        self.assertEqual(list(checks), ["machine", "firmware", "parameters", "iommu",
+                                        "interrupts", "driver", "container", "devices",
+                                        "memlock"])
         self.assertEqual(checks["iommu"]["state"], "waits")
 
     def test_memory(self):

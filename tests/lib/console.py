@@ -14,6 +14,12 @@ import time
 PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None)
 
+# Seconds that a boot may take on a slow machine that does something else too.
+BOOT_TIME = 240
+
+# Reads commands from the console, as a script: without prompts, echo or line editing.
+SHELL = "stty -echo\necho guest-is-up\nexec sh /dev/stdin\n"
+
 
 def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -116,3 +122,31 @@ class Console:
             self.process.kill()
             self.process.wait()
         atexit.unregister(self.close)
+
+
+class Shell(Console):
+    """A machine whose console has a shell. `run` executes one command in it at a time."""
+
+    count = 0
+
+    def booted(self, timeout=BOOT_TIME):
+        """Waits until it takes commands."""
+        self.expect(r"^guest-is-up\r?\n", timeout)
+        return self
+
+    def run(self, command, timeout=120):
+        """(status, output) of a shell command on the machine."""
+        self.count += 1
+        end = f"end-of-command-{self.count}"
+        # In a subshell, so that `exit` and `cd` in a command end with it.
+        self.send(f"( {command}\n) < /dev/null 2>&1; status=$?; echo; "
+                  f"echo {end} $status\n")
+        match = self.expect(rf"(.*?)\n?^{end} (\d+)\r?\n", timeout)
+        return int(match[2]), match[1].decode(errors="replace").replace("\r\n", "\n").strip("\n")
+
+    def check(self, command, timeout=120):
+        """The output of a command that must succeed."""
+        status, output = self.run(command, timeout)
+        if status != 0:
+            self.fail(f"`{command}` ended with status {status}:\n{output}")
+        return output

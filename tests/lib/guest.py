@@ -7,7 +7,8 @@ import subprocess
 import tempfile
 import unittest
 
-from console import Console
+from console import Console, SHELL, Shell
+from initramfs import archive
 
 HARTVISOR = os.environ["HARTVISOR"]
 # The engine that guests boot on: --engine, or hartvisor's own choice.
@@ -23,31 +24,6 @@ LONG = "LONG" in os.environ
 # Debian's kernel tests its ciphers when it starts, which is a third of a boot.
 APPEND = "console=ttyS0 quiet loglevel=1 cryptomgr.notests"
 
-# Seconds that a boot may take on a slow machine that does something else too.
-BOOT_TIME = 240
-
-# Reads commands from the console, as a script: without prompts, echo or line editing.
-SHELL = "stty -echo\necho guest-is-up\nexec sh /dev/stdin\n"
-
-
-def archive(files):
-    """A cpio archive (newc) of {path: text}, as Linux takes it behind another initramfs."""
-    out = bytearray()
-
-    def add(name, mode, data):
-        out.extend(b"070701")
-        fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
-        out.extend("".join(f"{field:08X}" for field in fields).encode())
-        out.extend(name.encode() + b"\0")
-        out.extend(bytes(-len(out) % 4))
-        out.extend(data)
-        out.extend(bytes(-len(out) % 4))
-
-    for path, data in files.items():
-        add(path, 0o100755, data.encode() if isinstance(data, str) else data)
-    add("TRAILER!!!", 0, b"")
-    return bytes(out)
-
 
 def make_initrd(folder, files):
     path = pathlib.Path(folder) / "initrd"
@@ -55,41 +31,18 @@ def make_initrd(folder, files):
     return path
 
 
-class Guest(Console):
-    """A booted guest. `run` executes one shell command in it at a time."""
+class Guest(Shell):
+    """A booted guest."""
 
     def __init__(self, *options, memory="512M", append="", command=SHELL, files=None,
                  hartvisor=None, **rest):
         self.folder = tempfile.TemporaryDirectory(prefix="hartvisor-guest-")
-        self.count = 0
         contents = {"command": command, "etc/environment": "COMMAND_TTY=input\n", **(files or {})}
         self.initrd = make_initrd(self.folder.name, contents)
         argv = [hartvisor or HARTVISOR, "run", "--memory", memory, "--kernel", KERNEL,
                 "--initrd", self.initrd,
                 "--append", f"{APPEND} {append}".strip(), *ENGINE, *options]
         super().__init__(argv, **rest)
-
-    def booted(self, timeout=BOOT_TIME):
-        """Waits until the guest takes commands."""
-        self.expect(r"^guest-is-up\r?\n", timeout)
-        return self
-
-    def run(self, command, timeout=120):
-        """(status, output) of a shell command in the guest."""
-        self.count += 1
-        end = f"end-of-command-{self.count}"
-        # In a subshell, so that `exit` and `cd` in a command end with it.
-        self.send(f"( {command}\n) < /dev/null 2>&1; status=$?; echo; "
-                  f"echo {end} $status\n")
-        match = self.expect(rf"(.*?)\n?^{end} (\d+)\r?\n", timeout)
-        return int(match[2]), match[1].decode(errors="replace").replace("\r\n", "\n").strip("\n")
-
-    def check(self, command, timeout=120):
-        """The output of a command that must succeed."""
-        status, output = self.run(command, timeout)
-        if status != 0:
-            self.fail(f"in the guest, `{command}` ended with status {status}:\n{output}")
-        return output
 
     def leave(self, status=0, timeout=60):
         """Ends the guest in order; gives hartvisor's exit status."""

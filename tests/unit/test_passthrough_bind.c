@@ -369,6 +369,27 @@ static void test_gone(void **state)
 
 static void test_in_use(void **state)
 {
+    /* A GPU by NVIDIA's own file, then by that of the kernel's graphics. */
+    struct passthrough_bind_options group = {.group = true};
+    fixture_add(&kernel.fixture, "file proc/driver/nvidia/gpus/0000:17:00.0/information Model:\\n"
+                                 "Device Minor: \t 1\\n");
+    fixture_add(&kernel.fixture, "file dev/nvidia1 x");
+    fixture_add(&kernel.fixture, "link proc/321/fd/3 dev/nvidia1");
+    fixture_add(&kernel.fixture, "file proc/321/comm python3");
+    assert_false(change(true, "17:00.0", group));
+    assert_has(err.message, "process 321 (python3) uses it");
+    assert_string_equal(kernel.log, "");
+    fixture_add(&kernel.fixture, "link proc/321/fd/3 dev/dri/renderD129");
+    fixture_add(&kernel.fixture, "file dev/dri/renderD129 x");
+    must(change(true, "17:00.0", group));
+    must(change(false, "17:00.0", group));
+    fixture_add(&kernel.fixture, "link sys/class/drm/renderD129 "
+                                 "sys/devices/pci0000:16/0000:16:02.0/0000:17:00.0/drm/renderD129");
+    fixture_add(&kernel.fixture,
+                "dir sys/devices/pci0000:16/0000:16:02.0/0000:17:00.0/drm/renderD129");
+    assert_false(change(true, "17:00.0", group));
+    assert_has(err.message, "process 321");
+
     fixture_add(&kernel.fixture, "link proc/4711/fd/7 dev/vfio/41");
     fixture_add(&kernel.fixture, "link proc/4711/fd/8 dev/vfio/vfio");
     fixture_add(&kernel.fixture, "file proc/4711/comm hartvisor");

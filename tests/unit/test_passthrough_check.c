@@ -86,6 +86,7 @@ static void test_server(void **state)
     expect(&fixture, "firmware", RIGHT, "DMAR", NULL);
     expect(&fixture, "parameters", RIGHT, "", NULL);
     expect(&fixture, "iommu", RIGHT, "22 groups", NULL);
+    expect(&fixture, "interrupts", RIGHT, "remapped", NULL);
     expect(&fixture, "driver", RIGHT, "vfio-pci", NULL);
     expect(&fixture, "container", RIGHT, "/dev/vfio/vfio", NULL);
     expect(&fixture, "devices", RIGHT, "3 ready", NULL);
@@ -150,6 +151,10 @@ static void test_parameters(void **state)
 static void test_modules(void **state)
 {
     struct machine_fixture fixture = fixture_open("desktop", (struct passthrough_config){0});
+    fixture_add(&fixture, "file proc/interrupts  24: 1 PCI-MSI-0000:00:1c.0 0-edge PCIe PME");
+    expect(&fixture, "interrupts", WRONG, "not remapped", "allow_unsafe_interrupts");
+    fixture_add(&fixture, "file sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts Y");
+    expect(&fixture, "interrupts", NOTE, "not remapped", NULL);
     expect(&fixture, "iommu", RIGHT, "groups", NULL);
     expect(&fixture, "driver", WRONG, "not loaded", "modprobe vfio-pci");
     expect(&fixture, "container", WAITS, "driver", NULL);
@@ -162,6 +167,7 @@ static void test_modules(void **state)
 
     fixture = fixture_open("accelerators", (struct passthrough_config){0});
     expect(&fixture, "machine", RIGHT, "ARM", NULL);
+    expect(&fixture, "interrupts", NOTE, "", NULL);
     expect(&fixture, "memlock", RIGHT, "any amount", NULL);
     assert_true(ready(&fixture));
     fixture_close(&fixture);
@@ -191,6 +197,7 @@ static void test_virtual_machines(void **state)
         expect(&fixture, "firmware", WRONG, "no IOMMU", machines[i].remedy);
     }
     expect(&fixture, "iommu", WAITS, "off", NULL);
+    expect(&fixture, "interrupts", WAITS, "IOMMU", NULL);
     expect(&fixture, "driver", WRONG, "6.12.1", "CONFIG_VFIO_PCI");
     /* With an emulated IOMMU it is like a physical one. */
     fixture_add(&fixture, "file sys/firmware/acpi/tables/DMAR x");

@@ -170,6 +170,38 @@ static void test_decoding(void **state)
     free(text);
 }
 
+static void test_product_data(void **state)
+{
+    static const uint8_t data[] = {
+        0x82, 4,    0, 'C', 'a',  'r', 'd',                 /* the name */
+        0x01, 0xff,                                         /* a small tag of another kind */
+        0x90, 14,   0, 'P', 'N',  3,   '1', '-', '2',       /* part number */
+        'S',  'N',  5, 'a', 0x1b, 'b', ' ', ' ',            /* serial number */
+        0x91, 8,    0, 'V', '0',  1,   'x', 'R', 'W', 1, 0, /* vendor's, and room */
+        0x78,
+    };
+    struct product_field list[PRODUCT_DATA_MAX_FIELDS];
+    assert_int_equal(product_data_fields(data, sizeof(data), list), 4);
+    assert_string_equal(list[0].keyword, "ID");
+    assert_string_equal(list[0].text, "Card");
+    assert_string_equal(list[1].text, "1-2");
+    assert_string_equal(product_field_name(&list[2]), "serial number");
+    assert_string_equal(list[2].text, "a?b");
+    assert_string_equal(list[3].keyword, "V0");
+    assert_null(product_field_name(&list[3]));
+    /* Cut anywhere, and with lengths that do not fit. */
+    for (size_t size = 0; size < sizeof(data); size++) {
+        uint8_t *copy = xmalloc(size + 1);
+        memcpy(copy, data, size);
+        assert_true(product_data_fields(copy, size, list) <= 4);
+        free(copy);
+    }
+    uint8_t many[3 + 200 * 4] = {0x90, 0x20, 0x03};
+    for (size_t i = 0; i < 200; i++)
+        memcpy(many + 3 + 4 * i, "AB\1x", 4);
+    assert_int_equal(product_data_fields(many, sizeof(many), list), PRODUCT_DATA_MAX_FIELDS);
+}
+
 static void test_read_and_write(void **state)
 {
     struct machine_fixture fixture = fixture_open("server", (struct passthrough_config){0});
@@ -203,9 +235,10 @@ static void test_read_and_write(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),        cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_hostile_lists), cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_decoding),      cmocka_unit_test(test_read_and_write),
+        cmocka_unit_test(test_values),         cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_hostile_lists),  cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_decoding),       cmocka_unit_test(test_product_data),
+        cmocka_unit_test(test_read_and_write),
     };
     return cmocka_run_group_tests_name("passthrough_config", tests, NULL, NULL);
 }
