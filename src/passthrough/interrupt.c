@@ -159,15 +159,17 @@ static bool give_vectors(struct vfio_device *self, unsigned count)
     return given;
 }
 
-/* Room for `vector`, and then some: each time costs as much as the first. */
+/* Room for `vector`, and then some: each time costs as much as the first. Where the host has not so
+ * many, those stay that there were. */
 static void grow(struct vfio_device *self, unsigned vector)
 {
-    unsigned count = 2 * self->allocated > vector ? 2 * self->allocated : vector + 1;
-    count = count < self->vectors ? count : self->vectors;
-    if (self->allocated)
+    unsigned before = self->allocated, count = 2 * before > vector ? 2 * before : vector + 1;
+    count = count < self->msix.count ? count : self->msix.count;
+    if (before)
         set_vectors(self, 0, 0, NULL);
-    if (!give_vectors(self, count) && count > vector + 1)
-        give_vectors(self, vector + 1);
+    if (!give_vectors(self, count) && !(count > vector + 1 && give_vectors(self, vector + 1)) &&
+        before)
+        give_vectors(self, before);
     for (unsigned i = 0; i < self->vectors; i++)
         if (self->wanted[i] && i != vector)
             pci_msix_send(&self->msix, i);
@@ -196,9 +198,16 @@ static void begin_msix(struct vfio_device *self)
     give_vectors(self, count);
 }
 
+/* A guest may grant more than the device asks for. */
+static unsigned msi_count(const struct vfio_device *self)
+{
+    unsigned there = self->irqs[VFIO_IRQ_MSI].count;
+    return self->msi.vectors < there ? self->msi.vectors : there;
+}
+
 static void begin_msi(struct vfio_device *self)
 {
-    unsigned count = self->msi.vectors < self->vectors ? self->msi.vectors : self->vectors;
+    unsigned count = msi_count(self);
     for (unsigned i = 0; i < count; i++)
         self->wanted[i] = true;
     give_vectors(self, count);
@@ -243,11 +252,10 @@ void interrupt_follow(struct vfio_device *self)
     enum interrupt_mode mode = wanted_mode(self);
 
     pthread_mutex_lock(&self->irq_lock);
-    bool other = mode != self->mode;
-    if (mode == INTERRUPT_VECTORS_MSI && self->allocated != self->msi.vectors &&
-        self->allocated < self->vectors)
-        other = true;
-    if (other) {
+    /* Once it has failed, it is not tried at every write. */
+    bool other = mode == INTERRUPT_VECTORS_MSI && self->allocated &&
+                 self->allocated != msi_count(self);
+    if (mode != self->mode || other) {
         end_mode(self);
         self->mode = mode;
         if (begin[mode])
