@@ -38,9 +38,10 @@ static void registers(void)
         ;
     line("factorial of 5", load(bar + FACTORIAL));
     expect(load(bar + FACTORIAL) == 120, "the factorial");
-    /* Wider than the device's registers below 0x80, and exactly what those behind it take. */
+#ifndef THROUGH_KERNEL /* Linux before 6.11 divides such an access into two */
     store64(bar + DMA_SOURCE, 0x123456789aUL);
     expect(load64(bar + DMA_SOURCE) == 0x123456789aUL, "a register of 64 bits");
+#endif
 }
 
 /* --- Interrupts: raised, seen once, and again ------------------------------------------------- */
@@ -78,7 +79,7 @@ static void wires(unsigned slot)
 #endif
     for (unsigned i = 0; i < 3; i++) {
         store(bar + RAISE, 1u << i);
-        expect(wait(2000) == expected, "an interrupt by wire");
+        expect(wait(5000) == expected, "an interrupt by wire");
         expect(load(bar + INTERRUPTS) == 1u << i, "its reason");
         if (i == 1) { /* not acknowledged: it is asserted still */
             end();
@@ -163,6 +164,14 @@ static void new_code(void)
     print("code by DMA: runs\n");
 }
 
+/* Runs until it is ended, with DMA going on. */
+static void transfer_for_ever(void)
+{
+    print("transferring\n");
+    for (;;)
+        transfer(BUFFER, (uintptr_t)to, sizeof(to), true);
+}
+
 int main(void)
 {
     unsigned slot;
@@ -181,6 +190,10 @@ int main(void)
     expect(load(bar + ID) == 0xffffffff, "nothing where it was");
     bar = WINDOW + 0x300000;
     registers();
+#ifdef FOR_EVER
+    transfer_for_ever();
+#endif
+    (void)transfer_for_ever;
     wires(slot);
     messages(at);
     transfers();

@@ -1,0 +1,187 @@
+"""Devices of a real kernel's VFIO in guests of hartvisor's: bare-metal programs that drive them."""
+
+import hashlib
+import pathlib
+import tempfile
+import unittest
+
+import lab
+import program
+from lab import LabTest
+
+HERE = pathlib.Path(__file__).parent
+FAILED = 125
+
+
+def edu_device(machine, name):
+    """edu reaches all of a guest's low 4 GiB, rather than the first 256 MiB."""
+    return [], [{"driver": "edu", "dma_mask": 0xFFFFFFFF}]
+
+
+lab.DEVICES["wide"] = edu_device
+lab.BUS_0["wide"] = 6
+
+
+class _GuestTest(LabTest):
+    """A lab with guests in it: {name in the lab: (source, *options for the compiler)}."""
+
+    devices = ()
+    guests = {}
+    options = {}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if not lab.HARTVISOR.exists():
+            raise unittest.SkipTest(f"{lab.HARTVISOR} is missing: ./dev build makes it")
+        files = {}
+        for name, (source, *options) in cls.guests.items():
+            guest = program.compile_kernel(cls.class_folder, (HERE / source).read_text(),
+                                           f"-I{HERE}", *options, name=name)
+            files[name] = guest.read_bytes()
+        cls.lab = cls.boot_for_class(*cls.devices, programs=[lab.HARTVISOR], files=files,
+                                     **cls.options)
+        for name in cls.devices:
+            cls.lab.bind(cls.lab.at[name])
+
+    def guest(self, name, device, options="", status=0):
+        """What a guest prints that has the device."""
+        command = f"hartvisor run -m 32M -k /{name} --passthrough {self.lab.at[device]}{options}"
+        ended, output = self.lab.run(f"timeout 60 {command} < /dev/null", 90)
+        self.assertEqual(ended, status, output)
+        return output
+
+    def begin(self, name, device):
+        """Starts a guest in the background and waits until it is busy."""
+        self.lab.check(f"hartvisor run -m 32M -k /{name} --passthrough {self.lab.at[device]} "
+                       "< /dev/null > /tmp/output 2>&1 &\necho $! > /tmp/pid")
+        self.lab.wait_for("grep -q transferring /tmp/output")
+
+    def ended(self):
+        """The output of that guest after its end, by itself."""
+        self.lab.wait_for("! test -e /proc/$(cat /tmp/pid)")
+        return self.lab.check("cat /tmp/output")
+
+
+class Edu(_GuestTest):
+    devices = ("wide",)
+    guests = {"edu": ("edu_guest.c",), "wires": ("edu_guest.c", "-DWITH_PLIC"),
+              "kernel": ("edu_guest.c", "-DTHROUGH_KERNEL"),
+              "busy": ("edu_guest.c", "-DFOR_EVER")}
+
+    def test_everything(self):
+        self.lab.check("dmesg -c > /dev/null")
+        text = self.guest("edu", "wide")
+        for expected in ("interrupts by wire: 4", "messages: 3", "bytes there and back: 800",
+                         "code by DMA: runs", "edu: all right"):
+            self.assertIn(expected, text)
+        # The kernel tells of what the IOMMU kept off.
+        address = self.lab.at["wide"].removeprefix("0000:")
+        for direction in ("Write", "Read"):
+            self.assertRegex(self.lab.kernel_log(),
+                             rf"DMA {direction} NO_PASID\] Request device \[{address}\] "
+                             "fault addr 0x20001000 ")
+
+    def test_interpreter(self):
+        self.assertIn("edu: all right", self.guest("edu", "wide", " --engine interp"))
+
+    def test_wires_by_plic(self):
+        self.assertIn("edu: all right", self.guest("wires", "wide", " --aia off"))
+
+    def test_through_the_kernel(self):
+        self.assertIn("edu: all right", self.guest("kernel", "wide", ",no-mmap=all"))
+
+    def test_killed_while_transferring(self):
+        self.begin("busy", "wide")
+        self.lab.check("kill -9 $(cat /tmp/pid)")
+        self.ended()
+        self.assertIn("edu: all right", self.guest("edu", "wide"))
+
+    def test_host_wants_it_back(self):
+        address = self.lab.at["wide"]
+        self.begin("busy", "wide")
+        self.addCleanup(self.lab.bind, address)
+        self.lab.check(f"timeout 30 sh -c 'echo {address} > /sys/bus/pci/devices/{address}/driver/unbind'",
+                       60)
+        self.assertIn(f"{address}: the host wants it back; the machine ends", self.ended())
+        self.assertEqual(self.lab.driver(address), "")
+
+    def test_owned_by_another(self):
+        self.begin("busy", "wide")
+        self.addCleanup(self.lab.run, "kill -9 $(cat /tmp/pid)")
+        text = self.guest("edu", "wide", status=FAILED)
+        self.assertIn(f"another process has /dev/vfio/{self.lab.group(self.lab.at['wide'])} open",
+                      text)
+
+    def test_given_twice(self):
+        text = self.guest("edu", "wide", f" --passthrough {self.lab.at['wide']}", status=FAILED)
+        self.assertIn("is given twice", text)
+
+    def test_absent(self):
+        status, text = self.lab.run("hartvisor run -k /edu --passthrough 77:00.0")
+        self.assertEqual(status, FAILED)
+        self.assertIn("--passthrough: there is no PCI device 0000:77:00.0", text)
+
+    def test_without_its_driver(self):
+        address = self.lab.at["wide"]
+        self.addCleanup(self.lab.bind, address)
+        self.lab.bind(address, None)
+        text = self.guest("edu", "wide", status=FAILED)
+        self.assertIn(f"'hartvisor devices bind {address}' hands it over", text)
+
+    def test_for_a_user(self):
+        group = self.lab.group(self.lab.at["wide"])
+        self.lab.check(f"chown 0 /dev/vfio/{group}")
+        command = f"hartvisor run -m 32M -k /edu --passthrough {self.lab.at['wide']}"
+        status, text = self.lab.run(f"su user -c '{command}' < /dev/null")
+        self.assertEqual(status, FAILED)
+        self.assertIn(f"no permission to open /dev/vfio/{group}", text)
+        # With the permission, the limit of locked memory is next.
+        self.lab.check(f"chown user /dev/vfio/{group}")
+        self.addCleanup(self.lab.run, f"chown 0 /dev/vfio/{group}")
+        status, text = self.lab.run(f"su user -c 'ulimit -l 1024; {command}' < /dev/null")
+        self.assertEqual(status, FAILED)
+        self.assertIn("(RLIMIT_MEMLOCK, 'ulimit -l') is 1024 KiB, and 33792 are needed", text)
+
+
+class Nvme(_GuestTest):
+    devices = ("nvme",)
+    guests = {"nvme-guest": ("nvme_guest.c",)}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.disk = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory(
+            prefix="hartvisor-test-"))) / "disk.img"
+        cls.disk.write_bytes(b"hello" + bytes(lab.DISK_SIZE - 5))
+        cls.options = {"disks": {"nvme": cls.disk}}
+        super().setUpClass()
+
+    def test_blocks(self):
+        for engine in ("jit", "interp"):  # the second finds a controller that was reset
+            with self.subTest(engine):
+                text = self.guest("nvme-guest", "nvme", f" --engine {engine}")
+                for expected in ("serial: nvme", "block 0: hello", "nvme: all right"):
+                    self.assertIn(expected, text)
+        expected = bytes(i * 13 + (i >> 8) & 0xFF for i in range(4096))
+        self.assertEqual(self.disk.read_bytes()[8 * 512:8 * 512 + 4096], expected)
+        # The host's driver reads the same.
+        self.lab.bind(self.lab.at["nvme"], None)
+        self.lab.wait_for("test -b /dev/nvme0n1")
+        self.lab.check("dd if=/dev/nvme0n1 of=/tmp/block bs=4096 skip=1 count=1 2> /dev/null")
+        self.assertIn(hashlib.md5(expected).hexdigest(), self.lab.check("md5sum /tmp/block"))
+
+
+class NoIommu(_GuestTest):
+    devices = ()
+    guests = {"edu": ("edu_guest.c",)}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.options = {"iommu": False}
+        super().setUpClass()
+
+    def test_refused(self):
+        status, text = self.lab.run("hartvisor run -k /edu --passthrough 00:1f.0")
+        self.assertEqual(status, FAILED)
+        self.assertIn("the IOMMU is off", text)
+        self.assertIn("hartvisor devices check", text)
