@@ -167,6 +167,13 @@ bool passthrough_config_read(struct passthrough_device *device, unsigned offset,
                              size_t size, size_t *got, struct error *err);
 bool passthrough_config_write(struct passthrough_device *device, unsigned offset, const void *data,
                               size_t size, struct error *err);
+
+/* One register of 1, 2 or 4 bytes. False too if not all of it is to be had. */
+bool passthrough_config_get(struct passthrough_device *device, unsigned offset, unsigned size,
+                            uint32_t *value, struct error *err);
+bool passthrough_config_set(struct passthrough_device *device, unsigned offset, unsigned size,
+                            uint32_t value, struct error *err);
+
 bool passthrough_product_data_read(struct passthrough_device *device, void *data, size_t size,
                                    size_t *got, struct error *err);
 
@@ -363,3 +370,8 @@ bool passthrough_bind(struct passthrough_manager *manager, struct passthrough_de
 bool passthrough_unbind(struct passthrough_manager *manager, struct passthrough_device **devices,
                         size_t count, const struct passthrough_bind_options *options,
                         struct error *err);
+
+/* The driver that a bound device had before and unbind gives it back to: "" for none. False if
+ * nothing is remembered. */
+bool passthrough_former_driver(const struct passthrough_manager *manager,
+                               const struct passthrough_device *device, char driver[64]);

@@ -13,9 +13,9 @@
 /* The instruction before `i` in the same trace that writes reg. */
 static struct ir *written_by(struct ir_block *block, unsigned i, unsigned reg)
 {
-    while (i-- > 0 && !ir_ends_trace(&block->code[i]))
-        if (ir_writes(&block->code[i]) >> reg & 1)
-            return &block->code[i];
+    for (; i > 0 && !ir_ends_trace(&block->code[i - 1]); i--)
+        if (ir_writes(&block->code[i - 1]) >> reg & 1)
+            return &block->code[i - 1];
     return NULL;
 }
 

@@ -53,6 +53,12 @@ bool bind_state_get(const struct passthrough_manager *manager, const char *name,
     return found;
 }
 
+bool passthrough_former_driver(const struct passthrough_manager *manager,
+                               const struct passthrough_device *device, char driver[64])
+{
+    return bind_state_get(manager, device->info.name, driver, 64);
+}
+
 /* All lines but that of `name`, and a new one unless `driver` is NULL. */
 static bool write_lines(const char *folder, const char *path, const char *name, const char *driver)
 {

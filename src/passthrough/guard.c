@@ -144,11 +144,13 @@ static bool guard_network(const struct host *host, const struct passthrough_info
 
 bool guard_check(const struct host *host, const struct passthrough_info *info, struct error *err)
 {
-    char why[256];
+    char why[256]; /* names in it may be anybody's choice */
     if (guard_disk(host, info->name, why, sizeof(why)) ||
         guard_console(host, info, why, sizeof(why)) ||
-        guard_network(host, info, why, sizeof(why)) || guard_users(host, info, why, sizeof(why)))
+        guard_network(host, info, why, sizeof(why)) || guard_users(host, info, why, sizeof(why))) {
+        host_clean(why);
         return error_set(err, "the host needs %s: %s (--force takes it away all the same)",
                          info->name, why);
+    }
     return true;
 }

@@ -50,6 +50,18 @@ static ssize_t read_file(const char *path, char *bytes, size_t size)
     return count < 0 && !done ? -1 : (ssize_t)done;
 }
 
+static void clean(char *text, const char *kept)
+{
+    for (; *text; text++)
+        if ((*text < ' ' || *text > '~') && !strchr(kept, *text))
+            *text = '?';
+}
+
+void host_clean(char *text)
+{
+    clean(text, "");
+}
+
 static bool read_text(const char *path, char *text, size_t size)
 {
     ssize_t length = read_file(path, text, size - 1);
@@ -59,6 +71,7 @@ static bool read_text(const char *path, char *text, size_t size)
     while (length > 0 && isspace((unsigned char)text[length - 1]))
         length--;
     text[length] = '\0';
+    clean(text, "\n\t");
     return true;
 }
 
@@ -122,6 +135,7 @@ bool host_link(const struct host *host, char *name, size_t size, const char *for
     target[length] = '\0';
     const char *slash = strrchr(target, '/');
     snprintf(name, size, "%s", slash ? slash + 1 : target);
+    host_clean(name);
     return name[0];
 }
 

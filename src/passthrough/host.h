@@ -18,6 +18,9 @@ bool host_read(const struct host *host, char *text, size_t size, const char *for
 /* The whole of a file of up to 4 MiB, with a zero behind it. NULL if it cannot be read. */
 char *host_read_all(const struct host *host, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Puts question marks for what a terminal might obey, or JSON not take. What is read by the
+ * functions for short texts and links is cleaned already. */
+void host_clean(char *text);
 /* A number, in C's notation. */
 bool host_number(const struct host *host, uint64_t *value, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -110,6 +111,31 @@ bool passthrough_config_write(struct passthrough_device *device, unsigned offset
         return error_set(err, "%zu bytes at %#x are not within the configuration space of %s", size,
                          offset, device->info.name);
     return device->ops->config_write(device, offset, data, size, err);
+}
+
+bool passthrough_config_get(struct passthrough_device *device, unsigned offset, unsigned size,
+                            uint32_t *value, struct error *err)
+{
+    uint8_t bytes[4] = {0};
+    size_t got;
+    assert(size == 1 || size == 2 || size == 4);
+    *value = 0;
+    if (!passthrough_config_read(device, offset, bytes, size, &got, err))
+        return false;
+    if (got < size)
+        return error_set(err, "register %#x of %s is not to be read: only root may", offset,
+                         device->info.name);
+    *value = (uint32_t)load_le32(bytes);
+    return true;
+}
+
+bool passthrough_config_set(struct passthrough_device *device, unsigned offset, unsigned size,
+                            uint32_t value, struct error *err)
+{
+    uint8_t bytes[4];
+    assert(size == 1 || size == 2 || size == 4);
+    store_le32(bytes, value);
+    return passthrough_config_write(device, offset, bytes, size, err);
 }
 
 /* --- The manager --- */

@@ -248,6 +248,17 @@ static void print_functions(const struct passthrough_info *info, FILE *out)
         print_line(out, "SR-IOV", "virtual function of %s", info->physical_function);
 }
 
+static void print_driver(const struct passthrough_manager *manager,
+                         const struct passthrough_info *info, FILE *out)
+{
+    char former[64];
+    const char *driver = info->driver[0] ? info->driver : "none";
+    if (!strcmp(driver, VFIO_DRIVER) && bind_state_get(manager, info->name, former, 64))
+        print_line(out, "driver", "%s (before: %s)", driver, *former ? former : "none");
+    else
+        print_line(out, "driver", "%s", driver);
+}
+
 static void print_device(const struct passthrough_manager *manager,
                          const struct passthrough_info *info, FILE *out, unsigned flags)
 {
@@ -260,7 +271,7 @@ static void print_device(const struct passthrough_manager *manager,
     print_line(out, "IDs", "%04x:%04x revision %02x, subsystem %04x:%04x, class %06x", info->vendor,
                info->device, info->revision, info->subsystem_vendor, info->subsystem_device,
                info->class_code);
-    print_line(out, "driver", "%s", info->driver[0] ? info->driver : "none");
+    print_driver(manager, info, out);
     print_group(manager, info, out);
     if (info->numa_node >= 0)
         print_line(out, "NUMA node", "%d", info->numa_node);
@@ -302,6 +313,11 @@ void passthrough_device_print(const struct passthrough_manager *manager,
     size_t count = read_product_data(device, fields);
     if (flags & PASSTHROUGH_PRINT_JSON) {
         struct json_object *object = json_device(&device->info);
+        char former[64];
+        bool remembered = !strcmp(device->info.driver, VFIO_DRIVER) &&
+                          passthrough_former_driver(manager, device, former);
+        json_object_object_add(object, "former_driver",
+                               remembered && *former ? json_object_new_string(former) : NULL);
         json_object_object_add(object, "product_data", json_product_data(fields, count));
         json_object_object_add(object, "config", known ? json_config_space(space) : NULL);
         json_print(out, object);

@@ -99,6 +99,15 @@ class Server(_Machine):
         capability = {each["name"]: each["fields"] for each in config["capabilities"]}
         self.assertEqual(capability["resizable BAR"]["bar_1_max"], 65536)
         self.assertTrue(capability["PCI Express"]["function_level_reset"])
+        self.assertIsNone(self.json("show", "17:0")["former_driver"])
+        folder = pathlib.Path(self.scratch.name) / "run" / "hartvisor"
+        folder.mkdir(parents=True)
+        (folder / "drivers").write_text("0000:65:00.0 nouveau\n0000:17:00.0 nouveau\nnonsense\n")
+        self.assertIn("vfio-pci (before: nouveau)", self.devices("show", "65:0").stdout)
+        self.assertNotIn("nouveau", self.devices("show", "17:0").stdout)
+        self.assertEqual(self.json("show", "65:0")["former_driver"], "nouveau")
+        self.assertIn("> /sys/bus/pci/drivers_probe",
+                      self.devices("unbind", "-n", "65:00.0").stdout)
         self.assertIn("not recorded", self.devices("show", "18:00.0").stdout)
 
     def test_groups(self):

@@ -162,6 +162,11 @@ static void test_remembered(void **state)
     must(bind_one("67:00.0"));
     assert_true(read_first("/run/hartvisor/drivers", text, sizeof(text)));
     assert_string_equal(text, "0000:68:00.0 -");
+    const struct passthrough_device *drive = fixture_device(&kernel.fixture, "67:00.0");
+    assert_true(passthrough_former_driver(kernel.fixture.manager, drive, text));
+    assert_string_equal(text, "nvme");
+    assert_false(passthrough_former_driver(kernel.fixture.manager,
+                                           fixture_device(&kernel.fixture, "17:00.0"), text));
     struct passthrough_config config = {.root = kernel.fixture.root, .write = kernel_write};
     passthrough_manager_destroy(kernel.fixture.manager);
     kernel.fixture.manager = passthrough_manager_create(&config, &err);

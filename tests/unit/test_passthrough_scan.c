@@ -187,12 +187,15 @@ static void test_damaged(void **state)
     assert_int_equal(info->link_max.speed + info->link_max.width, 0);
     assert_int_equal(passthrough_manager_count(fixture.manager), 4);
 
-    /* Names that a terminal would obey. */
+    /* Texts that a terminal would obey. */
     fixture_add(&fixture, "names 1af4 1041 \033[2Jodd");
+    fixture_add(&fixture, "pci 00:02.0 1af4:1041 class=020000 driver=\033[2Jodd reset=\033[1m");
     char *text;
     size_t size;
     FILE *out = open_memstream(&text, &size);
     passthrough_manager_print(fixture.manager, PASSTHROUGH_ALL_KINDS, out, 0);
+    passthrough_groups_print(fixture.manager, out, 0);
+    passthrough_device_print(fixture.manager, fixture_device(&fixture, "00:02.0"), out, 0);
     fclose(out);
     assert_null(strchr(text, '\033'));
     free(text);
