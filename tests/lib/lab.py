@@ -24,12 +24,14 @@ FILES = pathlib.Path(os.environ.get("LAB", BUILD / "lab"))
 KERNEL = FILES / "kernel"
 INITRD = FILES / "initrd"
 HARTVISOR = pathlib.Path(os.environ.get("HARTVISOR", BUILD / "hartvisor"))
+PROBE = pathlib.Path(__file__).parents[1] / "passthrough" / "vfio_probe.c"
 LAB_QEMU = "qemu-system-x86_64"
 
-# An emulated CPU takes a tenth of a second for the self-tests of its ciphers.
-APPEND = "console=ttyS0 quiet loglevel=1 cryptomgr.notests panic=-1"
+# The self-tests of ciphers take an emulated CPU long. no_timer_check: where the machine is busy,
+# the timer may not tick in the moment that the kernel waits for it, which would be a panic.
+APPEND = "console=ttyS0 quiet loglevel=1 cryptomgr.notests no_timer_check panic=-1"
 # An IOMMU of Intel and, elsewhere than under emulation, a processor to match.
-MACHINE = ["-accel", "tcg", "-machine", "q35", "-cpu", "max,vendor=GenuineIntel", "-smp", "1",
+MACHINE = ["-accel", "tcg", "-machine", "q35", "-cpu", "max,vendor=GenuineIntel",
            "-nodefaults", "-display", "none", "-no-reboot"]
 # With hot-plug by ACPI, which QEMU's q35 prefers, the kernel does not see slots that it can reset:
 # VFIO's hot reset needs PCIe's own.
@@ -130,7 +132,7 @@ class Machine:
     """The lab's hardware. `at` has the address of each device's first function, by name."""
 
     def __init__(self, *devices, iommu=True, ports=0, disks=None, network=None, programs=(),
-                 files=None, share=None, memory="1G", append="", options=()):
+                 files=None, share=None, memory="1G", cpus=1, append="", options=()):
         """
         devices  names in DEVICES, a number behind for a second one: edu nvme nvme2
         ports    empty root ports besides, port0 and on, for plug()
@@ -149,7 +151,7 @@ class Machine:
         contents = dict(files or {})
         for program in programs:
             contents.update(with_libraries(program))
-        self.argv = [LAB_QEMU, *MACHINE, *NATIVE_HOTPLUG, "-m", memory,
+        self.argv = [LAB_QEMU, *MACHINE, *NATIVE_HOTPLUG, "-m", memory, "-smp", str(cpus),
                      "-kernel", KERNEL, "-initrd", self.make_initrd(contents),
                      "-append", self.kernel_arguments(iommu, append),
                      "-qmp", f"unix:{self.socket},server=on,wait=off"]
@@ -284,6 +286,14 @@ class Lab(Machine, Shell):
 
     def link_name(self, path):
         return self.run(f"basename $(readlink {path}) 2> /dev/null")[1]
+
+    def hold(self, address):
+        """Starts a program that has the device open until the host wants it; its process number.
+        vfio_probe must be there; /tmp/holder is what it prints."""
+        return self.check(f"vfio_probe request {address} > /tmp/holder 2>&1 &\n"
+                          "owner=$!\n"
+                          "until grep -q holds /tmp/holder; do kill -0 $owner || exit 1\n"
+                          "sleep 0.1; done; echo $owner")
 
     def kernel_log(self):
         return self.check("dmesg")

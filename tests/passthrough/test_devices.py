@@ -21,7 +21,8 @@ class _DevicesTest(LabTest):
         super().setUpClass()
         if not lab.HARTVISOR.exists():
             raise unittest.SkipTest(f"{lab.HARTVISOR} is missing: ./dev build makes it")
-        cls.lab = cls.boot_for_class(*cls.devices, programs=[lab.HARTVISOR], **cls.options)
+        programs = [lab.HARTVISOR, lab.compile_program(cls.class_folder, lab.PROBE)]
+        cls.lab = cls.boot_for_class(*cls.devices, programs=programs, **cls.options)
 
     def run_devices(self, arguments, status=0):
         """What `hartvisor devices` prints."""
@@ -174,6 +175,34 @@ class Host(_DevicesTest):
         self.assertEqual(self.lab.driver(address), "vfio-pci")
         self.run_devices(f"unbind {address}")
         self.lab.wait_for("test -e /sys/class/net/eth0")
+
+    def test_a_device_in_use_stays(self):
+        address = self.lab.at["rng"]
+        self.addCleanup(self.release, "rng")
+        self.run_devices(f"bind {address}")
+        owner = self.lab.hold(address)
+        self.addCleanup(self.lab.run, f"kill -9 {owner}")
+        text = self.run_devices(f"unbind {address}", FAILED)
+        self.assertIn(owner, text)
+        self.assertEqual(self.lab.driver(address), "vfio-pci")
+        # Killing the owner at any moment leaves a device that the host can have back.
+        self.lab.check(f"kill -9 {owner}; while [ -e /proc/{owner} ]; do sleep 0.1; done")
+        self.run_devices(f"unbind {address}")
+        self.assertEqual(self.lab.driver(address), "virtio-pci")
+
+    def test_a_bind_that_was_killed(self):
+        """Wherever it is stopped, unbind gives the device back."""
+        address = self.lab.at["rng"]
+        self.addCleanup(self.release, "rng")
+        for delay in ("0.02", "0.05", "0.1", "0.15", "0.2", "0.3"):
+            self.lab.run(f"hartvisor devices bind {address} & sleep {delay}; kill -9 $!; wait")
+            status, output = self.lab.run(f"hartvisor devices unbind {address}")
+            if status != 0:
+                # It had not begun yet.
+                self.assertIn(f"vfio-pci does not have {address}", output)
+            override = self.lab.check(f"cat /sys/bus/pci/devices/{address}/driver_override")
+            self.assertEqual((self.lab.driver(address), override), ("virtio-pci", "(null)"),
+                             f"after {delay} s")
 
     def test_a_whole_group(self):
         address = self.lab.at["pair"]

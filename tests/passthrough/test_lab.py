@@ -1,12 +1,10 @@
 """The passthrough lab itself, and what the kernel's VFIO does there, asked by a program that is not
 hartvisor: what hartvisor's own VFIO device stands on."""
 
-import pathlib
 
 import lab
 from lab import LabTest
-
-PROBE = pathlib.Path(__file__).parent / "vfio_probe.c"
+from program import compile_kernel
 
 
 class _Probed(LabTest):
@@ -18,7 +16,7 @@ class _Probed(LabTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.program = lab.compile_program(cls.class_folder, PROBE)
+        cls.program = lab.compile_program(cls.class_folder, lab.PROBE)
         cls.lab = cls.boot_for_class(*cls.devices, programs=[cls.program], **cls.options)
 
     def probe(self, command, name, status=0):
@@ -57,7 +55,8 @@ class Facts(_Probed):
                      "irq msi: count=1 eventfd noresize", "irq msix: count=0 .*",
                      # PCIe's errors and 4 KiB of configuration: not for a conventional device.
                      "irq err: Invalid argument", r"region 7: size=0x100 .*",
-                     "irq req: count=1 .*", "iova: 0x0-0xfedfffff", "iova: 0xfef00000-0x7fffffffff",
+                     "irq req: count=1 .*", "extension cache-coherent: 0",
+                     "iommu: page-sizes=0x40201000", "mappings: 65535", "iova: 0x0-0xfedfffff", "iova: 0xfef00000-0x7fffffffff",
                      "config: vendor=1234 device=11e8 .*"):
             self.assertRegex(text, rf"(?m)^{line}$")
 
@@ -132,18 +131,15 @@ class Facts(_Probed):
 
     def test_request_on_unbind(self):
         address = self.lab.at["rng"]
-        self.lab.check(f"vfio_probe request {address} > /tmp/request 2>&1 &\n"
-                       "until grep -q holds /tmp/request; do sleep 0.1; done")
+        self.lab.hold(address)
         self.addCleanup(self.lab.bind, address)
         # The write returns when the program has closed the device.
         self.assertEqual(self.lab.bind(address, None), "virtio-pci")
-        self.assertIn("the host asks for the device", self.lab.check("cat /tmp/request"))
+        self.assertIn("the host asks for the device", self.lab.check("cat /tmp/holder"))
 
     def test_killed_owner(self):
         address = self.lab.at["nvme"]
-        self.lab.check(f"vfio_probe request {address} > /tmp/killed 2>&1 & owner=$!\n"
-                       "until grep -q holds /tmp/killed; do sleep 0.1; done\n"
-                       "kill -9 $owner; wait $owner; true")
+        self.lab.run(f"kill -9 {self.lab.hold(address)}")
         self.addCleanup(self.lab.bind, address)
         self.assertEqual(self.lab.bind(address, None), "nvme")
         self.lab.wait_for("test -b /dev/nvme0n1")
@@ -173,7 +169,7 @@ class Devices(LabTest):
         cls.share.mkdir()
         cls.lab = cls.boot_for_class("nvme", "nvme2", "e1000e", ports=1, share=cls.share,
                                      disks={"nvme": cls.disk}, files={"root/note": "a file\n"},
-                                     programs=["/usr/bin/od"])
+                                     programs=["/usr/bin/od", lab.HARTVISOR])
 
     def test_files(self):
         self.assertEqual(self.lab.check("cat /root/note"), "a file")
@@ -184,6 +180,11 @@ class Devices(LabTest):
 
     def test_program_with_libraries(self):
         self.assertIn("coreutils", self.lab.check("/bin/od --version"))
+
+    def test_guest(self):
+        """An emulator in an emulator."""
+        kernel = compile_kernel(self.share, "int main(void) { return 0; }")
+        self.lab.check(f"hartvisor run --memory 64M --kernel /mnt/host/{kernel.name}")
 
     def test_status_and_output(self):
         self.assertEqual(self.lab.run("echo one; echo two >&2; exit 3"), (3, "one\ntwo"))
