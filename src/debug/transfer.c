@@ -68,7 +68,7 @@ struct map {
 static void put_known(void *opaque, const struct memory_range *range)
 {
     struct map *map = opaque;
-    if (range->kind == MEMORY_MMIO || range->base < map->next)
+    if (range->kind == MEMORY_MMIO || range->kind == MEMORY_DEVICE || range->base < map->next)
         return;
     put_region(&map->text, "ram", map->next, range->base - 1);
     put_region(&map->text, range->kind == MEMORY_ROM ? "rom" : "ram", range->base,

@@ -34,6 +34,12 @@ bool aia_has_file(const struct hart *hart, bool machine)
     return hart->private->files[machine].top;
 }
 
+/* Of a CSR's number, bits 9..8 are the privilege. */
+static bool is_machine(unsigned number)
+{
+    return (number >> 8 & 3) == PRIVILEGE_MACHINE;
+}
+
 static uint64_t selected(const struct hart *hart, bool machine)
 {
     return machine ? hart->miselect : hart->siselect;
@@ -49,8 +55,9 @@ bool aia_select_exists(const struct hart *hart, bool machine)
            !(select >= SELECT_ARRAYS && (select & 1));
 }
 
-uint64_t aia_indirect_read(struct hart *hart, bool machine)
+uint64_t aia_read_indirect(struct hart *hart, unsigned number)
 {
+    bool machine = is_machine(number);
     const struct interrupt_file *file = &hart->private->files[machine];
     uint64_t value = 0;
     if (aia_select_exists(hart, machine) && selected(hart, machine) >= AIA_SELECT_FILE)
@@ -58,8 +65,9 @@ uint64_t aia_indirect_read(struct hart *hart, bool machine)
     return hart->private->indirect_read[machine] = value;
 }
 
-void aia_indirect_write(struct hart *hart, bool machine, uint64_t value)
+void aia_write_indirect(struct hart *hart, unsigned number, uint64_t value)
 {
+    bool machine = is_machine(number);
     const struct interrupt_file *file = &hart->private->files[machine];
     if (!aia_select_exists(hart, machine) || selected(hart, machine) < AIA_SELECT_FILE)
         return;
@@ -69,8 +77,9 @@ void aia_indirect_write(struct hart *hart, bool machine, uint64_t value)
 }
 
 /* Section 3.9: the identity in both halves, as it is also the priority. */
-uint64_t aia_topei_read(struct hart *hart, bool machine)
+uint64_t aia_read_topei(struct hart *hart, unsigned number)
 {
+    bool machine = is_machine(number);
     const struct interrupt_file *file = &hart->private->files[machine];
     unsigned identity = file->top ? file->top(file->file, false) : 0;
     hart->private->top_read[machine] = identity;
@@ -78,8 +87,9 @@ uint64_t aia_topei_read(struct hart *hart, bool machine)
 }
 
 /* A write, of whatever value, claims what the same instruction has read. */
-void aia_topei_write(struct hart *hart, bool machine)
+void aia_write_topei(struct hart *hart, unsigned number, uint64_t value)
 {
+    bool machine = is_machine(number);
     const struct interrupt_file *file = &hart->private->files[machine];
     unsigned identity = hart->private->top_read[machine];
     hart->private->top_read[machine] = 0;
@@ -91,15 +101,16 @@ void aia_topei_write(struct hart *hart, bool machine)
 }
 
 /* Section 5.2.2. As no priority can be set, IPRIO is 1. */
-uint64_t aia_topi(const struct hart *hart, bool machine)
+uint64_t aia_read_topi(struct hart *hart, unsigned number)
 {
+    interrupt_sources_update(hart);
     uint64_t pending = interrupt_mip(hart) & hart->mie;
-    if (machine)
+    if (is_machine(number))
         pending &= ~hart->mideleg;
     else
-        pending = (pending & hart->mideleg) | (aia_mvip_read(hart) & aia_virtual_enabled(hart));
-    unsigned number = interrupt_first(pending);
-    return number ? (uint64_t)number << 16 | 1 : 0;
+        pending = (pending & hart->mideleg) | (aia_mvip(hart) & aia_virtual_enabled(hart));
+    unsigned first = interrupt_first(pending);
+    return first ? (uint64_t)first << 16 | 1 : 0;
 }
 
 /* Section 5.3: SEIP is the bit that software writes in mip as well; SSIP is mip's unless mvien
@@ -112,19 +123,36 @@ static uint64_t mvip_aliases(const struct hart *hart)
            (timer ? 0 : BIT(INTERRUPT_STI));
 }
 
-uint64_t aia_mvip_read(const struct hart *hart)
+uint64_t aia_mvip(const struct hart *hart)
 {
     uint64_t aliases = mvip_aliases(hart);
     return (atomic_load(&hart->mip) & aliases) | (hart->mvip & ~aliases & BIT(INTERRUPT_SSI));
 }
 
-void aia_mvip_write(struct hart *hart, uint64_t value)
+uint64_t aia_read_mvip(struct hart *hart, unsigned number)
+{
+    return aia_mvip(hart);
+}
+
+void aia_write_mvip(struct hart *hart, unsigned number, uint64_t value)
 {
     uint64_t aliases = mvip_aliases(hart);
     atomic_fetch_or(&hart->mip, value & aliases);
     atomic_fetch_and(&hart->mip, value | ~aliases);
     if (!(aliases & BIT(INTERRUPT_SSI)))
         hart->mvip = value & BIT(INTERRUPT_SSI);
+    interrupt_update(hart);
+}
+
+uint64_t aia_read_mvien(struct hart *hart, unsigned number)
+{
+    return hart->mvien;
+}
+
+void aia_write_mvien(struct hart *hart, unsigned number, uint64_t value)
+{
+    hart->mvien = value & (BIT(INTERRUPT_SSI) | BIT(INTERRUPT_SEI));
+    interrupt_update(hart);
 }
 
 void aia_update(struct hart *hart)

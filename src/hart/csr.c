@@ -201,7 +201,7 @@ static uint64_t read_mip(struct hart *hart, unsigned number)
 static uint64_t read_sip(struct hart *hart, unsigned number)
 {
     return (read_mip(hart, number) & hart->mideleg) |
-           (aia_mvip_read(hart) & virtual_interrupts(hart));
+           (aia_mvip(hart) & virtual_interrupts(hart));
 }
 
 static void mip_write(struct hart *hart, uint64_t value, uint64_t writable)
@@ -234,68 +234,6 @@ static void write_stimecmp(struct hart *hart, unsigned number, uint64_t value)
 {
     hart->stimecmp = value;
     timer_update(hart);
-    interrupt_update(hart);
-}
-
-/* --- Advanced interrupts (AIA) --------------------------------------------------------------- */
-
-/* Of the numbers, bits 9..8 are the privilege. */
-static bool is_machine(unsigned number)
-{
-    return (number >> 8 & 3) == PRIVILEGE_MACHINE;
-}
-
-static uint64_t read_indirect(struct hart *hart, unsigned number)
-{
-    return aia_indirect_read(hart, is_machine(number));
-}
-
-static void write_indirect(struct hart *hart, unsigned number, uint64_t value)
-{
-    aia_indirect_write(hart, is_machine(number), value);
-}
-
-static uint64_t read_topei(struct hart *hart, unsigned number)
-{
-    return aia_topei_read(hart, is_machine(number));
-}
-
-static void write_topei(struct hart *hart, unsigned number, uint64_t value)
-{
-    aia_topei_write(hart, is_machine(number));
-}
-
-static uint64_t read_stopi(struct hart *hart, unsigned number)
-{
-    interrupt_sources_update(hart);
-    return aia_topi(hart, false);
-}
-
-static uint64_t read_mtopi(struct hart *hart, unsigned number)
-{
-    interrupt_sources_update(hart);
-    return aia_topi(hart, true);
-}
-
-static uint64_t read_mvien(struct hart *hart, unsigned number)
-{
-    return hart->mvien;
-}
-
-static void write_mvien(struct hart *hart, unsigned number, uint64_t value)
-{
-    hart->mvien = value & (BIT(INTERRUPT_SSI) | BIT(INTERRUPT_SEI));
-    interrupt_update(hart);
-}
-
-static uint64_t read_mvip(struct hart *hart, unsigned number)
-{
-    return aia_mvip_read(hart);
-}
-
-static void write_mvip(struct hart *hart, unsigned number, uint64_t value)
-{
-    aia_mvip_write(hart, value);
     interrupt_update(hart);
 }
 

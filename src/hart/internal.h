@@ -280,13 +280,18 @@ enum csr_result csr_execute(struct hart *hart, unsigned number, enum csr_operati
 /* Whether *ireg may be accessed with what *iselect holds. */
 bool aia_select_exists(const struct hart *hart, bool machine);
 bool aia_has_file(const struct hart *hart, bool machine);
-uint64_t aia_indirect_read(struct hart *hart, bool machine);
-void aia_indirect_write(struct hart *hart, bool machine, uint64_t value);
-uint64_t aia_topei_read(struct hart *hart, bool machine);
-void aia_topei_write(struct hart *hart, bool machine);
-uint64_t aia_topi(const struct hart *hart, bool machine);
-uint64_t aia_mvip_read(const struct hart *hart);
-void aia_mvip_write(struct hart *hart, uint64_t value);
+/* Of csr_table.h. */
+uint64_t aia_read_indirect(struct hart *hart, unsigned number);
+void aia_write_indirect(struct hart *hart, unsigned number, uint64_t value);
+uint64_t aia_read_topei(struct hart *hart, unsigned number);
+void aia_write_topei(struct hart *hart, unsigned number, uint64_t value);
+uint64_t aia_read_topi(struct hart *hart, unsigned number);
+uint64_t aia_read_mvien(struct hart *hart, unsigned number);
+void aia_write_mvien(struct hart *hart, unsigned number, uint64_t value);
+uint64_t aia_read_mvip(struct hart *hart, unsigned number);
+void aia_write_mvip(struct hart *hart, unsigned number, uint64_t value);
+/* mvip without bringing mip up to date. */
+uint64_t aia_mvip(const struct hart *hart);
 void aia_check_loaded(struct hart *hart);
 /* MEIP and SEIP follow the interrupt files. Only the hart thread computes them, as STIP. */
 void aia_update(struct hart *hart);

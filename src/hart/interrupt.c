@@ -20,7 +20,7 @@ uint64_t interrupt_mip(const struct hart *hart)
 static uint64_t virtual_pending(const struct hart *hart)
 {
     uint64_t enabled = aia_virtual_enabled(hart);
-    return unlikely(enabled) ? aia_mvip_read(hart) & enabled : 0;
+    return unlikely(enabled) ? aia_mvip(hart) & enabled : 0;
 }
 
 /* What may be taken now, of the highest privilege that may take any (Privileged, "mip"). */

@@ -243,7 +243,8 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
 
     uint8_t *host;
     enum memory_kind kind = memory_page(hart->memory, result.gpa & PAGE_MASK, &host);
-    if (kind == MEMORY_NONE || (kind == MEMORY_MMIO && access == ACCESS_FETCH))
+    bool device = kind == MEMORY_MMIO || kind == MEMORY_DEVICE;
+    if (kind == MEMORY_NONE || (device && access == ACCESS_FETCH))
         return access_fault[access];
     bool uniform = pmp_page_uniform(hart, result.gpa);
     unsigned fast = result.allowed & allowed;
@@ -253,7 +254,8 @@ static enum trap_cause place_find(struct hart *hart, struct tlb *tlb, uint64_t v
     unsigned watched = hart->points ? debug_watched_accesses(hart, page) : 0;
     if (uniform)
         tlb_fill(tlb, va, &result, fast, watched, kind, host);
-    bool direct = kind == MEMORY_RAM || (kind == MEMORY_ROM && access != ACCESS_STORE);
+    bool direct = kind == MEMORY_RAM || kind == MEMORY_DEVICE ||
+                  (kind == MEMORY_ROM && access != ACCESS_STORE);
     *place = (struct place){
         .host = direct ? host + (result.gpa & ~PAGE_MASK) : NULL,
         .gpa = result.gpa,

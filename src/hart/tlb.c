@@ -355,6 +355,8 @@ void tlb_fill(struct tlb *tlb, uint64_t va, const struct walk *walk, unsigned al
 
     if (kind == MEMORY_ROM)
         allowed &= ~(1u << ACCESS_STORE);
+    if (kind == MEMORY_DEVICE)
+        allowed &= ~(1u << ACCESS_FETCH);
     if (kind == MEMORY_MMIO) {
         allowed &= ~(1u << ACCESS_FETCH);
         watched = 0; /* TLB_SLOW is enough */

@@ -1,6 +1,7 @@
 /*
  * APLIC (AIA 1.0, chapter 4): routes wires to harts, by lines of its own (direct mode) or as
- * messages to IMSICs. A machine-level domain may delegate each source to its supervisor-level child.
+ * messages to IMSICs. A machine-level domain may delegate each source to its supervisor-level
+ * child.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -192,8 +193,7 @@ static void aplic_input(void *controller, unsigned source, bool level)
 
     device_lock(&aplic->device);
     bool delegated = machine_domain(aplic)->sourcecfg[source] & SOURCECFG_DELEGATED;
-    struct aplic_domain *domain =
-        delegated ? supervisor_domain(aplic) : machine_domain(aplic);
+    struct aplic_domain *domain = delegated ? supervisor_domain(aplic) : machine_domain(aplic);
     bool before = aplic_rectified(aplic, domain, source);
     map_put(aplic->level, source, level);
     if (aplic_rectified(aplic, domain, source) != before)

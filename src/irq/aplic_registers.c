@@ -264,7 +264,7 @@ static const struct aplic_block blocks[] = {
     {SETIPNUM_BE, 1, NULL, setipnum_write},
     {GENMSI, 1, genmsi_read, genmsi_write},
     {TARGET, APLIC_SOURCES_MAX, target_read, target_write},
-    {IDC, APLIC_HARTS_MAX * IDC_SIZE / 4, idc_read, idc_write},
+    {IDC, APLIC_HARTS_MAX *IDC_SIZE / 4, idc_read, idc_write},
 };
 
 static const struct aplic_block *block_find(const struct aplic *aplic, uint64_t offset,

@@ -137,8 +137,7 @@ static void file_write(void *opaque, unsigned select, uint64_t old, uint64_t val
     unsigned word;
 
     if (select == SELECT_DELIVERY) {
-        if (value <= 1)
-            file->delivers = value;
+        file->delivers = value & 1;
     } else if (select == SELECT_THRESHOLD) {
         file->threshold = value & IMSIC_IDENTITIES;
     } else if (array_word(select, SELECT_PENDING, &word)) {

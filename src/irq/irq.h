@@ -90,8 +90,8 @@ void plic_on_complete(struct plic *plic, unsigned source,
 
 /*
  * IMSIC of one privilege (AIA 1.0, chapter 3): an interrupt file a hart, without files for guests.
- * The page of hart n is at IMSIC_PAGE_SIZE * n; its registers take 32-bit writes on any thread, with
- * any lock held (memory_add_messages).
+ * The page of hart n is at IMSIC_PAGE_SIZE * n; its registers take 32-bit writes on any thread,
+ * with any lock held (memory_add_messages).
  */
 struct imsic_config {
     unsigned harts;

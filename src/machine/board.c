@@ -212,9 +212,8 @@ static bool add_platform_devices(struct machine *machine, struct error *err)
 {
     struct finisher *finisher = finisher_create(
         "finisher", &(struct finisher_config){.finished = finished, .opaque = machine});
-    struct rtc *rtc =
-        rtc_create("rtc", &(struct rtc_config){.loop = machine->loop,
-                                               .irq = line(machine, BOARD_IRQ_RTC)});
+    struct rtc *rtc = rtc_create(
+        "rtc", &(struct rtc_config){.loop = machine->loop, .irq = line(machine, BOARD_IRQ_RTC)});
     return map(machine, board_map.finisher, FINISHER_SIZE, &finisher_ops, finisher,
                finisher_device(finisher), err) &&
            map(machine, board_map.rtc, RTC_SIZE, &rtc_ops, rtc, rtc_device(rtc), err) &&

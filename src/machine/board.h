@@ -11,8 +11,8 @@ struct board_range {
 };
 
 static const struct {
-    struct board_range boot_rom, finisher, rtc, aclint, pci_io, plic, aplic[2], imsic[2], uart, virtio_mmio, fw_cfg,
-        flash[2], pci_ecam, pci_mmio32;
+    struct board_range boot_rom, finisher, rtc, aclint, pci_io, plic, aplic[2], imsic[2], uart,
+        virtio_mmio, fw_cfg, flash[2], pci_ecam, pci_mmio32;
 } board_map = {
     .boot_rom = {0x00001000, 0xf000},
     .finisher = {0x00100000, 0x1000},
@@ -20,7 +20,7 @@ static const struct {
     .aclint = {0x02000000, 0x10000},
     .pci_io = {0x03000000, 0x10000},
     .plic = {0x0c000000, 0x600000},
-    .aplic = {{0x0c000000, 0x8000}, {0x0d000000, 0x8000}},  /* M and S */
+    .aplic = {{0x0c000000, 0x8000}, {0x0d000000, 0x8000}}, /* M and S */
     .imsic = {{0x24000000, 0x1000}, {0x28000000, 0x1000}}, /* M and S: of each hart */
     .uart = {0x10000000, 0x100},
     .virtio_mmio = {0x10001000, 0x1000}, /* of each slot */

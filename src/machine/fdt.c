@@ -262,7 +262,6 @@ static void add_imsic(struct tree *tree, struct machine *machine, bool superviso
     tree_flag(tree, "msi-controller");
     tree_cells(tree, "interrupts-extended", cells, 2 * machine->cpu_count);
     tree_u32(tree, "riscv,num-ids", IMSIC_IDENTITIES);
-    tree_u32(tree, "riscv,ipi-id", 1);
     tree_end(tree);
 }
 

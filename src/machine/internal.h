@@ -92,7 +92,7 @@ struct machine {
     unsigned device_count;
     struct chardev *serial, *console;
     struct aclint *aclint;
-    bool aia;           /* APLIC and IMSIC, */
+    bool aia;            /* APLIC and IMSIC, */
     struct aplic *aplic; /* or NULL */
     struct plic *plic;   /* or NULL */
     struct pci_host *pci;

@@ -121,6 +121,37 @@ static struct target region_target(const struct region *region, uint64_t gpa)
                            .size = region->size};
 }
 
+/* Device memory that is not accessed through a TLB. */
+static uint8_t *region_host(const struct region *region, uint64_t gpa, unsigned size)
+{
+    uint64_t offset = gpa - region->base;
+    return range_fits(offset, size, region->size) ? region->host + offset : NULL;
+}
+
+static bool region_read(const struct region *region, uint64_t gpa, unsigned size, uint64_t *value)
+{
+    if (!region->host) {
+        struct target target = region_target(region, gpa);
+        return target_read(&target, gpa, size, value);
+    }
+    const uint8_t *host = region_host(region, gpa, size);
+    if (host)
+        *value = memory_host_load(host, size);
+    return host;
+}
+
+static bool region_write(const struct region *region, uint64_t gpa, unsigned size, uint64_t value)
+{
+    if (!region->host) {
+        struct target target = region_target(region, gpa);
+        return target_write(&target, gpa, size, value);
+    }
+    uint8_t *host = region_host(region, gpa, size);
+    if (host)
+        memory_host_store(host, value, size);
+    return host;
+}
+
 /* An access that goes on behind the block's end is made byte by byte, if all of it is contents. */
 static bool read_across(struct memory *memory, uint64_t gpa, unsigned size, uint64_t *value)
 {
@@ -239,8 +270,7 @@ bool memory_read(struct memory *memory, uint64_t gpa, unsigned size, uint64_t *v
         *value = size_mask(size);
         return in_background(memory, gpa);
     }
-    struct target target = region_target(visit.region, gpa);
-    bool done = target_read(&target, gpa, size, value);
+    bool done = region_read(visit.region, gpa, size, value);
     region_leave(memory, &visit);
     return done;
 }
@@ -264,8 +294,7 @@ bool memory_write(struct memory *memory, uint64_t gpa, unsigned size, uint64_t v
     struct visit visit;
     if (!region_enter(memory, gpa, &visit))
         return in_background(memory, gpa);
-    target = region_target(visit.region, gpa);
-    bool done = target_write(&target, gpa, size, value);
+    bool done = region_write(visit.region, gpa, size, value);
     region_leave(memory, &visit);
     return done;
 }

@@ -38,10 +38,11 @@ struct block_table {
     struct memory_ram ram[MAX_BLOCKS];
 };
 
-/* Mapped registers. Freed when the last of `users` lets go. */
+/* Mapped registers or device memory. Freed when the last of `users` lets go. */
 struct region {
     uint64_t base;
     uint64_t size;
+    uint8_t *host; /* NULL: registers */
     const struct mmio_ops *ops;
     void *opaque;
     _Atomic unsigned users; /* the table, and each register function under way */
@@ -96,6 +97,9 @@ struct memory {
     struct message_window messages[MESSAGE_WINDOWS]; /* before harts run */
     size_t message_count;
 };
+
+/* Tells the engine that what harts have cached of [gpa, gpa + size) is no longer right. */
+void tell_remapped(struct memory *memory, uint64_t gpa, uint64_t size);
 
 /* True if accesses to gpa that hit nothing else are answered. */
 bool in_background(const struct memory *memory, uint64_t gpa);

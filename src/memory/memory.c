@@ -190,7 +190,7 @@ static struct block *block_create_ram(uint64_t base, uint64_t size, struct error
     return block;
 }
 
-static void tell_remapped(struct memory *memory, uint64_t gpa, uint64_t size)
+void tell_remapped(struct memory *memory, uint64_t gpa, uint64_t size)
 {
     if (memory->listener.remapped)
         memory->listener.remapped(memory->listener.opaque, gpa, size);
@@ -272,12 +272,21 @@ void memory_watch(struct memory *memory, uint64_t gpa, uint64_t size,
         block->flags[page] |= PAGE_WATCHED;
 }
 
-static bool any_registers(struct memory *memory, uint64_t gpa, uint64_t size)
+/* Of a page that is neither RAM nor ROM. Device memory that does not fill it is as registers. */
+static enum memory_kind device_page(struct memory *memory, uint64_t gpa, uint8_t **host)
 {
+    enum memory_kind kind = MEMORY_NONE;
     pthread_rwlock_rdlock(&memory->lock);
-    bool found = region_first(memory, gpa, size) != NULL;
+    const struct region *region = region_first(memory, gpa, MEMORY_PAGE_SIZE);
+    if (region)
+        kind = MEMORY_MMIO;
+    if (region && region->host && region->base <= gpa &&
+        range_fits(gpa - region->base, MEMORY_PAGE_SIZE, region->size)) {
+        *host = region->host + (gpa - region->base);
+        kind = MEMORY_DEVICE;
+    }
     pthread_rwlock_unlock(&memory->lock);
-    return found;
+    return kind == MEMORY_NONE && in_background(memory, gpa) ? MEMORY_MMIO : kind;
 }
 
 enum memory_kind memory_page(struct memory *memory, uint64_t gpa, uint8_t **host)
@@ -285,9 +294,7 @@ enum memory_kind memory_page(struct memory *memory, uint64_t gpa, uint8_t **host
     gpa = align_down(gpa, MEMORY_PAGE_SIZE);
     struct block *block = block_find(memory, gpa);
     if (!block)
-        return any_registers(memory, gpa, MEMORY_PAGE_SIZE) || in_background(memory, gpa)
-                   ? MEMORY_MMIO
-                   : MEMORY_NONE;
+        return device_page(memory, gpa, host);
     if (block->registers)
         return MEMORY_MMIO;
     *host = block_host(block, gpa);
@@ -314,7 +321,7 @@ void memory_list(struct memory *memory,
         const struct region *region = memory->regions[i];
         tell(opaque, &(struct memory_range){.base = region->base,
                                             .size = region->size,
-                                            .kind = MEMORY_MMIO,
+                                            .kind = region->host ? MEMORY_DEVICE : MEMORY_MMIO,
                                             .name = region->name});
     }
     pthread_rwlock_unlock(&memory->lock);

@@ -83,8 +83,17 @@ bool memory_add_messages(struct memory *memory, uint64_t base, uint64_t size,
  */
 bool memory_send_message(struct memory *memory, uint64_t gpa, uint32_t data);
 
-/* Unmaps the registers that start at base, if any; on return no register function of theirs is
- * running, except one on the calling thread. */
+/*
+ * Maps whole pages of memory that belong to a device (a BAR that shows host memory): harts load and
+ * store there with one host access of the guest's width, but do not execute it, and DMA does not
+ * reach it. The caller keeps it alive until memory_remove_mmio has returned.
+ */
+bool memory_add_device_memory(struct memory *memory, uint64_t base, uint64_t size, uint8_t *host,
+                              const char *name, struct error *err);
+
+/* Unmaps the registers or device memory that start at base, if any; on return no register function
+ * of theirs is running, except one on the calling thread, and no hart accesses the memory or has it
+ * in its TLB. */
 void memory_remove_mmio(struct memory *memory, uint64_t base);
 
 /* RAM regions, without ROM, in ascending order of base; *count is set. The array stays valid for
@@ -97,13 +106,14 @@ uint64_t memory_ram_size(const struct memory *memory);
 enum memory_kind {
     MEMORY_NONE, /* nothing there: an access fault */
     MEMORY_RAM,
-    MEMORY_ROM,  /* reads and fetches as RAM, stores through memory_write (also watched RAM,
-                  * where memory_dma_begin for writing gives AMOs the host address) */
-    MEMORY_MMIO, /* through memory_read / memory_write only */
+    MEMORY_ROM,    /* reads and fetches as RAM, stores through memory_write (also watched RAM,
+                    * where memory_dma_begin for writing gives AMOs the host address) */
+    MEMORY_MMIO,   /* through memory_read / memory_write only */
+    MEMORY_DEVICE, /* loads and stores as RAM; nothing else */
 };
 
 /*
- * What a whole page is made of. For MEMORY_RAM and MEMORY_ROM *host is the host address of the
+ * What a whole page is made of. For RAM, ROM and device memory *host is the host address of the
  * page. A page that is partly registers is MEMORY_MMIO. This is what a TLB is filled from.
  */
 enum memory_kind memory_page(struct memory *memory, uint64_t gpa, uint8_t **host);
@@ -156,9 +166,9 @@ void memory_dma_end(struct memory *memory, uint64_t gpa, size_t size, bool write
  * Called (on the thread that changes something) when host addresses or contents that harts may have
  * cached are no longer right: [gpa, gpa + size) was remapped, or written past the harts. One
  * listener per engine; the machine installs it. Registers that come and go are not reported: nobody
- * keeps more of them than "not RAM". `remapped` may wait for other harts; `code_written` may not,
- * as DMA goes on under the locks of devices; it is also called by harts. Neither may map or
- * unmap.
+ * keeps more of them than "not RAM". Device memory is. `remapped` may wait for other harts;
+ * `code_written` may not, as DMA goes on under the locks of devices; it is also called by harts.
+ * Neither may map or unmap.
  */
 struct memory_listener {
     void (*remapped)(void *opaque, uint64_t gpa, uint64_t size);

@@ -48,20 +48,41 @@ static void region_insert(struct memory *memory, struct region *region)
     memory->region_count++;
 }
 
-bool memory_add_mmio(struct memory *memory, uint64_t base, uint64_t size,
-                     const struct mmio_ops *ops, void *opaque, const char *name, struct error *err)
+/* Adds a copy of what is described, if there is room. */
+static bool region_add(struct memory *memory, const struct region *described, const char *name,
+                       struct error *err)
 {
     pthread_rwlock_wrlock(&memory->lock);
-    bool added = memory_check_free(memory, name, base, size, err);
+    bool added = memory_check_free(memory, name, described->base, described->size, err);
     if (added) {
         struct region *region = xcalloc(1, sizeof(*region));
-        *region = (struct region){.base = base, .size = size, .ops = ops, .opaque = opaque};
+        *region = *described;
         region->users = 1;
         snprintf(region->name, sizeof(region->name), "%s", name);
         region_insert(memory, region);
     }
     pthread_rwlock_unlock(&memory->lock);
     return added;
+}
+
+bool memory_add_mmio(struct memory *memory, uint64_t base, uint64_t size,
+                     const struct mmio_ops *ops, void *opaque, const char *name, struct error *err)
+{
+    const struct region region = {.base = base, .size = size, .ops = ops, .opaque = opaque};
+    return region_add(memory, &region, name, err);
+}
+
+bool memory_add_device_memory(struct memory *memory, uint64_t base, uint64_t size, uint8_t *host,
+                              const char *name, struct error *err)
+{
+    const struct region region = {.base = base, .size = size, .host = host};
+    if ((base | size) & (MEMORY_PAGE_SIZE - 1))
+        return error_set(err, "%s at 0x%llx of 0x%llx bytes is not made of whole pages of 4096",
+                         name, (unsigned long long)base, (unsigned long long)size);
+    if (!region_add(memory, &region, name, err))
+        return false;
+    tell_remapped(memory, base, size);
+    return true;
 }
 
 static struct region *region_take_out(struct memory *memory, uint64_t base)
@@ -129,5 +150,8 @@ void memory_remove_mmio(struct memory *memory, uint64_t base)
         pthread_cond_wait(&memory->region_left, &memory->remove_lock);
     pthread_mutex_unlock(&memory->remove_lock);
     atomic_fetch_sub(&memory->removers, 1);
+    /* A hart that has just found the memory flushes its TLB after it has filled it. */
+    if (region->host)
+        tell_remapped(memory, region->base, region->size);
     region_release(region);
 }

@@ -21,8 +21,8 @@ static struct pci_bus *bus_towards(struct pci_host *host, const struct pci_bus *
 {
     for (struct pci_bus *below = host->root.next; below; below = below->next) {
         const struct pci_device *bridge = below->bridge;
-        if (bridge->bus == bus && secondary_number(bridge) &&
-            number >= secondary_number(bridge) && number <= bridge->config[PCI_SUBORDINATE_BUS])
+        if (bridge->bus == bus && secondary_number(bridge) && number >= secondary_number(bridge) &&
+            number <= bridge->config[PCI_SUBORDINATE_BUS])
             return below;
     }
     return NULL;
@@ -102,7 +102,8 @@ bool pci_bridges_forward(const struct pci_bus *bus, bool io, uint64_t address, u
     return true;
 }
 
-/* --- Life of a bridge -------------------------------------------------------------------------- */
+/* --- Life of a bridge --------------------------------------------------------------------------
+ */
 
 void pci_bridge_init(struct pci_device *device, const struct pci_device_type *type,
                      const struct pci_identity *identity)
@@ -156,7 +157,8 @@ static void bus_remove(struct pci_bus *bus)
     pthread_mutex_unlock(&host->config_lock);
 }
 
-/* --- Root port --------------------------------------------------------------------------------- */
+/* --- Root port ---------------------------------------------------------------------------------
+ */
 
 /* The PCI Express capability (section 7.5.3). */
 enum {

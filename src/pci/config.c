@@ -59,6 +59,14 @@ void pci_add_bar(struct pci_device *device, unsigned index, enum pci_bar_kind ki
     device->config[offset] = type_bits[kind] | (prefetchable && kind != PCI_BAR_IO ? 0x8 : 0);
 }
 
+void pci_add_memory_bar(struct pci_device *device, unsigned index, enum pci_bar_kind kind,
+                        bool prefetchable, uint64_t size, uint8_t *host)
+{
+    assert(size >= MEMORY_PAGE_SIZE && kind != PCI_BAR_IO);
+    pci_add_bar(device, index, kind, prefetchable, size, NULL, NULL);
+    device->bars[index].host = host;
+}
+
 unsigned pci_add_capability(struct pci_device *device, uint8_t id, unsigned size)
 {
     unsigned offset = device->capability_free;
@@ -101,8 +109,8 @@ static void master_changed(const struct pci_bus *bus)
         struct pci_device *device = bus->functions[devfn];
         if (!device)
             continue;
-        bool master = (load_le16(device->config + PCI_COMMAND) & PCI_COMMAND_MASTER) &&
-                      upstream_master(bus);
+        bool master =
+            (load_le16(device->config + PCI_COMMAND) & PCI_COMMAND_MASTER) && upstream_master(bus);
         if (master == device->bus_master)
             continue;
         device->bus_master = master;

@@ -99,13 +99,18 @@ static bool move_bar(struct pci_host *host, const struct bar_move *move)
     struct pci_device *device = move->device;
     const struct pci_bar *bar = &device->bars[move->index];
 
-    if (!bar->ops)
+    if (!bar->ops && !bar->host)
         return !device->type->bar_moved ||
                device->type->bar_moved(device, move->index, move->from, move->to);
     if (move->from != PCI_UNMAPPED)
         memory_remove_mmio(host->memory, move->from);
-    return move->to == PCI_UNMAPPED || memory_add_mmio(host->memory, move->to, bar->size, bar->ops,
-                                                       bar->opaque, device->type->name, NULL);
+    if (move->to == PCI_UNMAPPED)
+        return true;
+    if (bar->host)
+        return memory_add_device_memory(host->memory, move->to, bar->size, bar->host,
+                                        device->type->name, NULL);
+    return memory_add_mmio(host->memory, move->to, bar->size, bar->ops, bar->opaque,
+                           device->type->name, NULL);
 }
 
 static void forget_refusals(struct pci_host *host)
@@ -132,8 +137,8 @@ static void apply_locked(struct pci_host *host)
             bar->refused = moved ? PCI_UNMAPPED : move.to;
             if (!moved)
                 trace_guest_error("pci", "%s at %02x.%x: BAR %u at %#llx overlaps something",
-                                  move.device->type->name, move.device->devfn >> 3, move.device->devfn & 7, move.index,
-                                  (unsigned long long)move.to);
+                                  move.device->type->name, move.device->devfn >> 3,
+                                  move.device->devfn & 7, move.index, (unsigned long long)move.to);
         }
     }
     host->mapping = false;

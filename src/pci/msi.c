@@ -1,4 +1,5 @@
-/* Message-signalled interrupts: MSI-X and MSI (PCI Express Base 6.0, sections 6.1.4, 7.7.1, 7.7.2). */
+/* Message-signalled interrupts: MSI-X and MSI (PCI Express Base 6.0, sections 6.1.4, 7.7.1, 7.7.2).
+ */
 #include <assert.h>
 #include <stdlib.h>
 

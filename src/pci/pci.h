@@ -2,9 +2,9 @@
  * PCI Express: the ECAM host bridge, root ports, configuration space, BARs, INTx, MSI and MSI-X.
  *
  * A function is a `struct pci_device` inside its owner (a virtio transport, a root port, later a
- * VFIO device), which initialises it, describes its BARs and capabilities, and attaches it to a bus.
- * Configuration space is bytes with two masks (writable, write 1 to clear); an owner that needs
- * more hooks reads and writes.
+ * VFIO device), which initialises it, describes its BARs and capabilities, and attaches it to a
+ * bus. Configuration space is bytes with two masks (writable, write 1 to clear); an owner that
+ * needs more hooks reads and writes.
  *
  * Threads: configuration accesses come on hart threads, serialised by the host's config lock, which
  * is held around the hooks except bar_moved. A hook may take its device's lock; so whoever holds a
@@ -80,8 +80,9 @@ struct pci_bar {
     enum pci_bar_kind kind;
     bool prefetchable;
     uint64_t size;              /* a power of two, at least 16 (4 for I/O) */
-    const struct mmio_ops *ops; /* NULL: the owner maps it, in bar_moved */
+    const struct mmio_ops *ops; /* NULL: memory, or the owner maps it, in bar_moved */
     void *opaque;
+    uint8_t *host; /* NULL: not memory */
 
     /* The host's, under its config lock. */
     uint64_t mapped;  /* GPA at which it is mapped, or PCI_UNMAPPED */
@@ -139,6 +140,11 @@ void pci_device_init(struct pci_device *device, const struct pci_device_type *ty
 /* Describes BAR `index`. Before the attach. */
 void pci_add_bar(struct pci_device *device, unsigned index, enum pci_bar_kind kind,
                  bool prefetchable, uint64_t size, const struct mmio_ops *ops, void *opaque);
+
+/* The same for a BAR that shows `size` bytes of host memory, in whole pages: harts access it with
+ * no call. The owner keeps it alive until the device is detached. */
+void pci_add_memory_bar(struct pci_device *device, unsigned index, enum pci_bar_kind kind,
+                        bool prefetchable, uint64_t size, uint8_t *host);
 
 /*
  * Appends a capability of `size` bytes (its two-byte header included) to the list and returns its

@@ -238,7 +238,7 @@ uint8_t virtio_transport_acknowledge(struct virtio_transport *transport, uint8_t
 }
 
 static void vector_state(const struct virtio_transport *transport, uint16_t *vector,
-                                struct stream *stream)
+                         struct stream *stream)
 {
     stream_u16(stream, vector);
     if (*vector >= transport->vectors)

@@ -75,8 +75,7 @@ static void doorbell_write(void *opaque, uint64_t offset, uint64_t value, unsign
 static void set_up(void)
 {
     static const struct mmio_ops ops = {.read = plain_read, .write = plain_write};
-    static const struct mmio_ops doorbell = {
-        .write = doorbell_write, .min_size = 4, .max_size = 4};
+    static const struct mmio_ops doorbell = {.write = doorbell_write, .min_size = 4, .max_size = 4};
     static const struct pci_device_type type = {.name = "plain"};
     static const struct pci_identity identity = {
         .vendor = 0x1234, .device = 0x5678, .class_code = 0x010203, .interrupt_pin = 2};

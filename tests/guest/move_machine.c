@@ -2,7 +2,7 @@
  * Moves a running guest into another machine: boots it, saves its state once its serial output
  * shows `marker`, loads that into a new machine of the same configuration, and runs it to its end.
  *
- *     move_machine KERNEL INITRD APPEND DISK FIRST-LOG SECOND-LOG MARKER interp|jit
+ *     move_machine KERNEL INITRD APPEND DISK FIRST-LOG SECOND-LOG MARKER interp|jit plic|aia
  *
  * Exits with the guest's status, or 125 with a message.
  */
@@ -51,8 +51,8 @@ static struct machine *create(struct machine_config *config, const char *log)
 
 int main(int argc, char **argv)
 {
-    if (argc != 9)
-        fail("usage", "KERNEL INITRD APPEND DISK FIRST-LOG SECOND-LOG MARKER interp|jit");
+    if (argc != 10)
+        fail("usage", "KERNEL INITRD APPEND DISK FIRST-LOG SECOND-LOG MARKER interp|jit plic|aia");
     struct machine_config config;
     struct error err;
     machine_config_init(&config);
@@ -63,6 +63,7 @@ int main(int argc, char **argv)
     config.nets[config.net_count++].backend = "user";
     config.cpus = 2;
     config.memory_size = 256 << 20;
+    config.aia = !strcmp(argv[9], "aia") ? MACHINE_AIA_ON : MACHINE_AIA_OFF;
     config.engine = !strcmp(argv[8], "jit") ? MACHINE_ENGINE_JIT : MACHINE_ENGINE_INTERPRETER;
 
     struct machine *machine = create(&config, argv[5]);

@@ -60,7 +60,7 @@ class Move(GuestTest):
         self.addCleanup(server.shutdown)
         return server.server_address[1]
 
-    def move(self, engine):
+    def move(self, engine, controller="plic"):
         content = random.Random(1).randbytes(300_000)
         command = COMMAND.replace("PORT", str(self.serve(content))).replace(
             "SUM", hashlib.md5(content).hexdigest())
@@ -70,7 +70,7 @@ class Move(GuestTest):
         with disk.open("wb") as image:
             image.truncate(64 << 20)
         done = subprocess.run([MOVE, KERNEL, initrd, APPEND, disk, first, second,
-                               "round 5 is right", engine],
+                               "round 5 is right", engine, controller],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
         before, after = (re.findall(r"round (\d+) is right", log.read_text(errors="replace"))
                          if log.exists() else [] for log in (first, second))
@@ -84,3 +84,6 @@ class Move(GuestTest):
 
     def test_jit(self):
         self.move("jit")
+
+    def test_messages(self):
+        self.move("jit", "aia")

@@ -14,13 +14,13 @@
 #include "virtio/rng.h"
 #include "virtio/virtio.h"
 
-#define RAM_BASE  UINT64_C(0x80000000)
-#define RAM_SIZE  UINT64_C(0x100000)
-#define ECAM      UINT64_C(0x30000000)
-#define ECAM_SIZE UINT64_C(0x10000000)
-#define IO_BASE   UINT64_C(0x03000000)
-#define MEM32     UINT64_C(0x40000000)
-#define MEM64     UINT64_C(0x400000000)
+#define RAM_BASE   UINT64_C(0x80000000)
+#define RAM_SIZE   UINT64_C(0x100000)
+#define ECAM       UINT64_C(0x30000000)
+#define ECAM_SIZE  UINT64_C(0x10000000)
+#define IO_BASE    UINT64_C(0x03000000)
+#define MEM32      UINT64_C(0x40000000)
+#define MEM64      UINT64_C(0x400000000)
 #define MEM64_SIZE UINT64_C(0x2000000000)
 
 #define COMMAND     0x04
@@ -97,7 +97,8 @@ static inline uint64_t get(struct bench *bench, unsigned slot, unsigned offset, 
     return value;
 }
 
-static inline void put(struct bench *bench, unsigned slot, unsigned offset, unsigned size, uint64_t value)
+static inline void put(struct bench *bench, unsigned slot, unsigned offset, unsigned size,
+                       uint64_t value)
 {
     assert_true(memory_write(bench->memory, config_gpa(slot, offset), size, value));
 }
@@ -160,7 +161,8 @@ static inline bool responds(struct bench *bench, uint64_t gpa)
     return memory_read(bench->memory, gpa, 4, &value);
 }
 
-static inline void assign(struct bench *bench, unsigned slot, uint64_t mem32, uint64_t io, uint64_t mem64)
+static inline void assign(struct bench *bench, unsigned slot, uint64_t mem32, uint64_t io,
+                          uint64_t mem64)
 {
     put(bench, slot, BAR(0), 4, mem32);
     put(bench, slot, BAR(1), 4, io);

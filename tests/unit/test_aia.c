@@ -211,7 +211,7 @@ static void delivery_threshold_and_enables(void **state)
     assert_int_equal(file.top(file.file, false), 9);
     file_put(0, 0x70, 1);
     assert_int_equal(top(0), 9);
-    file_put(0, 0x70, 0x40000000); /* delivery from a PLIC is not there: stays as it is */
+    file_put(0, 0x70, 0x40000001); /* delivery from a PLIC is not there */
     assert_int_equal(file_get(0, 0x70), 1);
     /* A threshold masks its own identity and all above. */
     file_put(0, 0x72, 9);
@@ -327,7 +327,7 @@ static void edges_become_messages(void **state)
     put(APLIC_S + DOMAINCFG, IE);
     assert_int_equal(claim(3), 40);
     assert_int_equal(get(APLIC_S + SETIP), 0); /* forwarding clears it */
-    put(APLIC_S + SETIPNUM, 10); /* software may set it whatever the wire */
+    put(APLIC_S + SETIPNUM, 10);               /* software may set it whatever the wire */
     assert_int_equal(claim(3), 40);
 }
 

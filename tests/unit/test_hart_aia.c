@@ -12,8 +12,7 @@ static void start(const char *cpu)
     guest_open(&guest);
     struct irq_line notify = hart_look_line(guest.hart);
     for (unsigned i = 0; i < 2; i++) {
-        imsics[i] =
-            imsic_create("imsic", &(struct imsic_config){.harts = 1, .notify = &notify});
+        imsics[i] = imsic_create("imsic", &(struct imsic_config){.harts = 1, .notify = &notify});
         struct interrupt_file file = imsic_file(imsics[i], 0);
         hart_set_interrupt_file(guest.hart, i ? PRIVILEGE_SUPERVISOR : PRIVILEGE_MACHINE, &file);
     }
@@ -81,7 +80,7 @@ static void open_files(void)
 
 static void there_only_with_the_extension(void **state)
 {
-    static const char *const names[] = {"miselect", "mireg",    "mtopei", "mtopi", "mvien",
+    static const char *const names[] = {"miselect", "mireg",    "mtopei", "mtopi",  "mvien",
                                         "mvip",     "siselect", "sireg",  "stopei", "stopi"};
     guest_init(&guest, 1, NULL, NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
@@ -226,10 +225,8 @@ static void state_enable(void **state)
         unsigned select;
         uint64_t needs;
     } cases[] = {
-        {"siselect", 0x70, BIT(60)},
-        {"sireg", 0x70, BIT(60) | BIT(58)},
-        {"sireg", 0x30, BIT(60) | BIT(59)},
-        {"stopei", 0x70, BIT(58)},
+        {"siselect", 0x70, BIT(60)},        {"sireg", 0x70, BIT(60) | BIT(58)},
+        {"sireg", 0x30, BIT(60) | BIT(59)}, {"stopei", 0x70, BIT(58)},
         {"stopi", 0x70, BIT(59)},
     };
     start("smaia");
@@ -241,8 +238,7 @@ static void state_enable(void **state)
             in_supervisor_mode();
             bool expected = (cases[i].needs & ~(enabled << 58)) == 0;
             if (executes(cases[i].csr, false) != expected)
-                fail_msg("%s with 0x%x: bits %u", cases[i].csr, cases[i].select,
-                         (unsigned)enabled);
+                fail_msg("%s with 0x%x: bits %u", cases[i].csr, cases[i].select, (unsigned)enabled);
         }
     finish();
 }

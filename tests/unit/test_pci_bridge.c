@@ -1,10 +1,10 @@
 /* Root ports: bus numbers, windows, interrupt pins, bus mastering, the slot, BARs that move. */
 #include "pci_bench.h"
 
-#define PRIMARY_BUS      0x18
-#define SECONDARY_BUS    0x19
-#define SUBORDINATE_BUS  0x1a
-#define PORT_SLOT        4
+#define PRIMARY_BUS     0x18
+#define SECONDARY_BUS   0x19
+#define SUBORDINATE_BUS 0x1a
+#define PORT_SLOT       4
 
 static struct pci_root_port *port_create(struct pci_bus *bus, unsigned slot)
 {
@@ -282,7 +282,8 @@ static void bus_mastering_needs_all_bridges(void **state)
 
 #define NOWHERE (MEM32 + 0x20000000)
 
-/* --- BARs that move while other harts use them ------------------------------------------------- */
+/* --- BARs that move while other harts use them -------------------------------------------------
+ */
 
 static struct {
     struct bench *bench;

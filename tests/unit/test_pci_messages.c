@@ -318,7 +318,8 @@ static void masks_race_with_senders(void **state)
     detach(&function);
 }
 
-/* --- virtio (sections 4.1.4.3 and 4.1.5.1.2) --------------------------------------------------- */
+/* --- virtio (sections 4.1.4.3 and 4.1.5.1.2) ---------------------------------------------------
+ */
 
 #define COMMON (MEM64 + 0x4000) /* the common structure is first in its BAR */
 
