@@ -285,11 +285,17 @@ static void command_changed(struct pci_device *pci)
     config_send_command(container_of(pci, struct vfio_device, pci));
 }
 
+static bool bar_moved(struct pci_device *pci, unsigned bar, uint64_t from, uint64_t to)
+{
+    return region_move(container_of(pci, struct vfio_device, pci), bar, from, to);
+}
+
 static const struct pci_device_type vfio_pci_type = {
     .name = "vfio-pci",
     .config_read = config_read,
     .config_write = config_write,
     .command_changed = command_changed,
+    .bar_moved = bar_moved,
 };
 
 /* --- Building --------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /*
  * BARs and the expansion ROM. An access of the guest's becomes one of the host's, of the same
- * width: to the mapped BAR where that is possible, else by the kernel. MSI-X's table and pending
+ * width: by the hart itself where the BAR is mapped, else by the kernel. MSI-X's table and pending
  * bits are ours: messages go to the guest's interrupt files, which the device cannot reach.
  */
 #include <errno.h>
@@ -20,14 +20,6 @@
 static bool within(const struct vfio_range *range, uint64_t offset)
 {
     return offset - range->start < range->size;
-}
-
-static uint8_t *mapped_at(const struct vfio_bar *bar, uint64_t offset)
-{
-    for (unsigned i = 0; i < bar->area_count; i++)
-        if (within(&bar->areas[i].range, offset))
-            return bar->areas[i].host + (offset - bar->areas[i].range.start);
-    return NULL;
 }
 
 /* Table and pending bits are made of words. */
@@ -63,11 +55,8 @@ static uint64_t bar_read(void *opaque, uint64_t offset, unsigned size)
 {
     struct vfio_bar *bar = opaque;
     struct vfio *vfio = bar->device->vfio;
-    const uint8_t *host = mapped_at(bar, offset);
     uint64_t value;
 
-    if (host)
-        return memory_host_load(host, size);
     if (within(&bar->table, offset) || within(&bar->pending, offset))
         return read_words(bar, offset, size);
     vfio->ops->read(vfio, bar->index, offset, size, &value);
@@ -78,17 +67,27 @@ static void bar_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
 {
     struct vfio_bar *bar = opaque;
     struct vfio *vfio = bar->device->vfio;
-    uint8_t *host = mapped_at(bar, offset);
 
-    if (host)
-        memory_host_store(host, value, size);
-    else if (within(&bar->table, offset) || within(&bar->pending, offset))
+    if (within(&bar->table, offset) || within(&bar->pending, offset))
         write_words(bar, offset, value, size);
     else
         vfio->ops->write(vfio, bar->index, offset, size, value);
 }
 
+static uint64_t piece_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct vfio_piece *piece = opaque;
+    return bar_read(piece->bar, piece->range.start + offset, size);
+}
+
+static void piece_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct vfio_piece *piece = opaque;
+    bar_write(piece->bar, piece->range.start + offset, value, size);
+}
+
 static const struct mmio_ops memory_ops = {.read = bar_read, .write = bar_write};
+static const struct mmio_ops piece_ops = {.read = piece_read, .write = piece_write};
 static const struct mmio_ops io_ops = {
     .read = bar_read, .write = bar_write, .max_size = 4, .split = true};
 
@@ -121,20 +120,35 @@ bool region_add_bar(struct vfio_device *self, unsigned index, uint32_t value, bo
     return true;
 }
 
+static void add_piece(struct vfio_bar *bar, uint64_t start, uint64_t end, uint8_t *host)
+{
+    bar->pieces[bar->piece_count++] =
+        (struct vfio_piece){.bar = bar, .range = {start, end - start}, .host = host};
+}
+
+/* Where the pieces so far end. */
+static uint64_t pieces_end(const struct vfio_bar *bar)
+{
+    const struct vfio_piece *last = bar->pieces + bar->piece_count - 1;
+    return bar->piece_count ? last->range.start + last->range.size : 0;
+}
+
+/* Areas come in ascending order; what lies before one is registers. */
 static void map_area(struct vfio_bar *bar, uint64_t start, uint64_t end)
 {
     struct vfio *vfio = bar->device->vfio;
     struct error err;
 
-    if (start >= end || bar->area_count == ARRAY_SIZE(bar->areas))
+    if (start >= end || start < pieces_end(bar) || bar->piece_count + 3 > PIECES_MAX)
         return;
     uint8_t *host = vfio->ops->map(vfio, bar->index, start, end - start, &err);
     if (!host) {
         log_warning("%s; accesses to it go through the kernel", err.message);
         return;
     }
-    bar->areas[bar->area_count++] =
-        (struct vfio_area){.range = {start, end - start}, .host = host};
+    if (start > pieces_end(bar))
+        add_piece(bar, pieces_end(bar), start, NULL);
+    add_piece(bar, start, end, host);
 }
 
 /* Maps [start, end) but for the pages that hold table or pending bits. */
@@ -173,7 +187,44 @@ void region_map(struct vfio_device *self)
                 range_fits(area->start, area->size, bar->size))
                 map_around(bar, area->start, area->start + area->size);
         }
+        if (!bar->piece_count)
+            continue;
+        if (pieces_end(bar) < bar->size)
+            add_piece(bar, pieces_end(bar), bar->size, NULL);
+        self->pci.bars[i].ops = NULL; /* region_move maps it */
     }
+}
+
+static bool add_to_memory(struct vfio_device *self, struct vfio_piece *piece, uint64_t gpa)
+{
+    const char *name = self->vfio->name;
+    struct memory *memory = self->config.memory;
+
+    return piece->host
+               ? memory_add_device_memory(memory, gpa, piece->range.size, piece->host, name, NULL)
+               : memory_add_mmio(memory, gpa, piece->range.size, &piece_ops, piece, name, NULL);
+}
+
+static void remove_pieces(struct vfio_bar *bar, unsigned count, uint64_t gpa)
+{
+    for (unsigned i = 0; i < count; i++)
+        memory_remove_mmio(bar->device->config.memory, gpa + bar->pieces[i].range.start);
+}
+
+bool region_move(struct vfio_device *self, unsigned index, uint64_t from, uint64_t to)
+{
+    struct vfio_bar *bar = &self->bars[index];
+
+    if (from != PCI_UNMAPPED)
+        remove_pieces(bar, bar->piece_count, from);
+    if (to == PCI_UNMAPPED)
+        return true;
+    for (unsigned i = 0; i < bar->piece_count; i++)
+        if (!add_to_memory(self, &bar->pieces[i], to + bar->pieces[i].range.start)) {
+            remove_pieces(bar, i, to);
+            return false;
+        }
+    return true;
 }
 
 /* --- The expansion ROM ------------------------------------------------------------------------ */
@@ -255,9 +306,10 @@ bool region_add_rom(struct vfio_device *self, struct error *err)
 void region_finish(struct vfio_device *self)
 {
     for (unsigned i = 0; i < VFIO_BARS; i++)
-        for (unsigned j = 0; j < self->bars[i].area_count; j++) {
-            const struct vfio_area *area = &self->bars[i].areas[j];
-            self->vfio->ops->unmap(self->vfio, area->host, area->range.size);
+        for (unsigned j = 0; j < self->bars[i].piece_count; j++) {
+            const struct vfio_piece *piece = &self->bars[i].pieces[j];
+            if (piece->host)
+                self->vfio->ops->unmap(self->vfio, piece->host, piece->range.size);
         }
     free(self->rom);
 }

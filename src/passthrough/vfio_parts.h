@@ -12,18 +12,23 @@
 #define CONFIG_SIZE 256 /* extended capabilities are not shown */
 #define ROM_MAX     (16u << 20)
 
-struct vfio_area {
+/* Part of a BAR: what is mapped belongs to the harts' address space as memory does, and the rest
+ * is registers. */
+struct vfio_piece {
+    struct vfio_bar *bar;
     struct vfio_range range;
-    uint8_t *host;
+    uint8_t *host; /* NULL: registers */
 };
+
+#define PIECES_MAX (2 * (VFIO_AREAS_MAX + 2) + 1)
 
 struct vfio_bar {
     struct vfio_device *device;
     unsigned index;
     uint64_t size;
-    unsigned area_count;
-    struct vfio_area areas[VFIO_AREAS_MAX + 2]; /* mapped: an access is one of the host's */
-    struct vfio_range table, pending;           /* MSI-X's; size 0: elsewhere */
+    unsigned piece_count; /* 0: it is registers as a whole */
+    struct vfio_piece pieces[PIECES_MAX];
+    struct vfio_range table, pending; /* MSI-X's; size 0: elsewhere */
 };
 
 /* An eventfd and who listens to it. Made when the guest first wants it, kept to the end. */
@@ -78,6 +83,8 @@ bool region_add_bar(struct vfio_device *self, unsigned index, uint32_t value, bo
                     struct error *err);
 /* After MSI-X is known: maps what may be mapped. */
 void region_map(struct vfio_device *self);
+/* Takes a BAR of pieces from one GPA to another, as pci_device_type.bar_moved. */
+bool region_move(struct vfio_device *self, unsigned index, uint64_t from, uint64_t to);
 bool region_add_rom(struct vfio_device *self, struct error *err);
 void region_finish(struct vfio_device *self);
 

@@ -272,7 +272,8 @@ static inline struct double_vfio *double_create(void)
     struct double_vfio *self = xcalloc(1, sizeof(*self));
     self->vfio.ops = &double_ops;
     snprintf(self->vfio.name, sizeof(self->vfio.name), "0000:01:00.0");
-    self->first = xcalloc(1, DOUBLE_FIRST);
+    self->first = aligned_alloc(4096, DOUBLE_FIRST); /* as pages of the host */
+    memset(self->first, 0, DOUBLE_FIRST);
     self->can_map = self->resets = true;
     memcpy(self->irq_count, counts, sizeof(counts));
     memset(self->fds, 0xff, sizeof(self->fds));
