@@ -2,9 +2,11 @@
 
 import hashlib
 import pathlib
+import re
 import tempfile
 import unittest
 
+import guest
 import lab
 import program
 from lab import LabTest
@@ -36,15 +38,15 @@ class _GuestTest(LabTest):
             raise unittest.SkipTest(f"{lab.HARTVISOR} is missing: ./dev build makes it")
         files = {}
         for name, (source, *options) in cls.guests.items():
-            guest = program.compile_kernel(cls.class_folder, (HERE / source).read_text(),
+            built = program.compile_kernel(cls.class_folder, (HERE / source).read_text(),
                                            f"-I{HERE}", *options, name=name)
-            files[name] = guest.read_bytes()
+            files[name] = built.read_bytes()
         cls.lab = cls.boot_for_class(*cls.devices, programs=[lab.HARTVISOR], files=files,
                                      **cls.options)
         for name in cls.devices:
             cls.lab.bind(cls.lab.at[name])
 
-    def guest(self, name, device, options="", status=0):
+    def run_guest(self, name, device, options="", status=0):
         """What a guest prints that has the device."""
         command = f"hartvisor run -m 32M -k /{name} --passthrough {self.lab.at[device]}{options}"
         ended, output = self.lab.run(f"timeout 60 {command} < /dev/null", 90)
@@ -71,7 +73,7 @@ class Edu(_GuestTest):
 
     def test_everything(self):
         self.lab.check("dmesg -c > /dev/null")
-        text = self.guest("edu", "wide")
+        text = self.run_guest("edu", "wide")
         for expected in ("interrupts by wire: 4", "messages: 3", "bytes there and back: 800",
                          "code by DMA: runs", "edu: all right"):
             self.assertIn(expected, text)
@@ -83,19 +85,19 @@ class Edu(_GuestTest):
                              "fault addr 0x20001000 ")
 
     def test_interpreter(self):
-        self.assertIn("edu: all right", self.guest("edu", "wide", " --engine interp"))
+        self.assertIn("edu: all right", self.run_guest("edu", "wide", " --engine interp"))
 
     def test_wires_by_plic(self):
-        self.assertIn("edu: all right", self.guest("wires", "wide", " --aia off"))
+        self.assertIn("edu: all right", self.run_guest("wires", "wide", " --aia off"))
 
     def test_through_the_kernel(self):
-        self.assertIn("edu: all right", self.guest("kernel", "wide", ",no-mmap=all"))
+        self.assertIn("edu: all right", self.run_guest("kernel", "wide", ",no-mmap=all"))
 
     def test_killed_while_transferring(self):
         self.begin("busy", "wide")
         self.lab.check("kill -9 $(cat /tmp/pid)")
         self.ended()
-        self.assertIn("edu: all right", self.guest("edu", "wide"))
+        self.assertIn("edu: all right", self.run_guest("edu", "wide"))
 
     def test_host_wants_it_back(self):
         address = self.lab.at["wide"]
@@ -109,12 +111,12 @@ class Edu(_GuestTest):
     def test_owned_by_another(self):
         self.begin("busy", "wide")
         self.addCleanup(self.lab.run, "kill -9 $(cat /tmp/pid)")
-        text = self.guest("edu", "wide", status=FAILED)
+        text = self.run_guest("edu", "wide", status=FAILED)
         self.assertIn(f"another process has /dev/vfio/{self.lab.group(self.lab.at['wide'])} open",
                       text)
 
     def test_given_twice(self):
-        text = self.guest("edu", "wide", f" --passthrough {self.lab.at['wide']}", status=FAILED)
+        text = self.run_guest("edu", "wide", f" --passthrough {self.lab.at['wide']}", status=FAILED)
         self.assertIn("is given twice", text)
 
     def test_absent(self):
@@ -126,7 +128,7 @@ class Edu(_GuestTest):
         address = self.lab.at["wide"]
         self.addCleanup(self.lab.bind, address)
         self.lab.bind(address, None)
-        text = self.guest("edu", "wide", status=FAILED)
+        text = self.run_guest("edu", "wide", status=FAILED)
         self.assertIn(f"'hartvisor devices bind {address}' hands it over", text)
 
     def test_for_a_user(self):
@@ -159,7 +161,7 @@ class Nvme(_GuestTest):
     def test_blocks(self):
         for engine in ("jit", "interp"):  # the second finds a controller that was reset
             with self.subTest(engine):
-                text = self.guest("nvme-guest", "nvme", f" --engine {engine}")
+                text = self.run_guest("nvme-guest", "nvme", f" --engine {engine}")
                 for expected in ("serial: nvme", "block 0: hello", "nvme: all right"):
                     self.assertIn(expected, text)
         expected = bytes(i * 13 + (i >> 8) & 0xFF for i in range(4096))
@@ -169,6 +171,45 @@ class Nvme(_GuestTest):
         self.lab.wait_for("test -b /dev/nvme0n1")
         self.lab.check("dd if=/dev/nvme0n1 of=/tmp/block bs=4096 skip=1 count=1 2> /dev/null")
         self.assertIn(hashlib.md5(expected).hexdigest(), self.lab.check("md5sum /tmp/block"))
+
+
+class Debian(_GuestTest):
+    """A whole Linux guest, whose nvme driver is Debian's."""
+
+    devices = ("nvme",)
+
+    @classmethod
+    def setUpClass(cls):
+        if not guest.INITRD.exists():
+            raise unittest.SkipTest(f"{guest.INITRD} is missing: ./dev setup makes it")
+        folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory(
+            prefix="hartvisor-test-")))
+        (folder / "kernel").write_bytes(guest.KERNEL.read_bytes())
+        command = """
+            cat /dev/urandom | head -c 65536 > /tmp/data
+            dd if=/tmp/data of=/dev/nvme0n1 bs=4096 seek=64 conv=fsync 2> /dev/null
+            echo 3 > /proc/sys/vm/drop_caches
+            dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | cmp - /tmp/data && echo same
+            md5sum < /tmp/data
+            grep -c PCI-MSIX.*nvme0q /proc/interrupts
+        """
+        guest.make_initrd(folder, {"command": command})
+        cls.options = {"share": folder}
+        super().setUpClass()
+
+    def test_disk(self):
+        # Translating costs an emulated host more than it gains.
+        status, text = self.lab.run(
+            "timeout 400 hartvisor run -m 96M --engine interp -k /mnt/host/kernel "
+            f"-i /mnt/host/initrd -a '{guest.APPEND}' "
+            f"--passthrough {self.lab.at['nvme']} < /dev/null", 420)
+        self.assertEqual(status, 0, text)
+        self.assertRegex(text, r"(?s)same\s+([0-9a-f]{32}) .*\b2\b")
+        digest = re.search(r"([0-9a-f]{32}) ", text)[1]
+        self.lab.bind(self.lab.at["nvme"], None)
+        self.lab.wait_for("test -b /dev/nvme0n1")
+        self.assertIn(digest, self.lab.check(
+            "dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | md5sum"))
 
 
 class NoIommu(_GuestTest):
