@@ -23,11 +23,11 @@
 
 #include "hartvisor/error.h"
 
-#define MACHINE_MAX_CPUS   64
-#define MACHINE_MAX_DISKS  16
-#define MACHINE_MAX_NETS   8
-#define MACHINE_MAX_SHARES 8
-#define MACHINE_MAX_FLASH  2
+#define MACHINE_MAX_CPUS        64
+#define MACHINE_MAX_DISKS       16
+#define MACHINE_MAX_NETS        8
+#define MACHINE_MAX_SHARES      8
+#define MACHINE_MAX_FLASH       2
 #define MACHINE_MAX_PASSTHROUGH 16
 
 #define MACHINE_MIN_MEMORY (UINT64_C(4) << 20)

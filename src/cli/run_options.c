@@ -144,8 +144,9 @@ static bool parse_bars(const char *value, void *target, struct error *err)
     }
     for (const char *at = value;; at += 2) {
         if (*at < '0' || *at > '5' || (at[1] && at[1] != ':'))
-            return error_set(err, "'%s' is no list of BARs: give all, or numbers from 0 to 5 with "
-                                  "colons between them, as in 0:2",
+            return error_set(err,
+                             "'%s' is no list of BARs: give all, or numbers from 0 to 5 with "
+                             "colons between them, as in 0:2",
                              value);
         *bars |= 1u << (*at - '0');
         if (!at[1])
@@ -409,10 +410,11 @@ static const struct option rows[] = {
         .name = "aia",
         .argument = "on|off|auto",
         .help = "interrupts by APLIC and IMSIC instead of a PLIC",
-        .manual = "on gives the board the Advanced Interrupt Architecture: message-signalled "
-                  "interrupts reach each hart without a detour, and virtio devices on PCI have "
-                  "MSI-X. off gives it a PLIC, which every kernel knows. auto, the default, is on with "
-                  "--passthrough, and off without.",
+        .manual =
+            "on gives the board the Advanced Interrupt Architecture: message-signalled "
+            "interrupts reach each hart without a detour, and virtio devices on PCI have "
+            "MSI-X. off gives it a PLIC, which every kernel knows. auto, the default, is on with "
+            "--passthrough, and off without.",
         .parse = parse_aia,
         .target = offsetof(struct run_options, config.aia),
     },

@@ -113,8 +113,8 @@ static bool place(struct machine *machine, struct vfio_device *device, unsigned 
 {
     struct pci_bus *bus = pci_host_bus(machine->pci);
     if (machine->next_pci_slot >= PCI_SLOTS)
-        return error_set(err, "%s: the PCI bus is full (%u slots)",
-                         vfio_device_base(device)->name, PCI_SLOTS);
+        return error_set(err, "%s: the PCI bus is full (%u slots)", vfio_device_base(device)->name,
+                         PCI_SLOTS);
     unsigned devfn = PCI_DEVFN(machine->next_pci_slot++, 0);
     if (vfio_device_needs_port(device)) {
         struct pci_root_port *port = pci_root_port_create(bus, devfn, number + 1, err);

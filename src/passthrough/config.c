@@ -161,7 +161,7 @@ static const struct {
     uint8_t id;
     unsigned (*show)(struct vfio_device *self, unsigned at);
 } capabilities[] = {
-    {0x01, show_power}, {0x05, show_msi},    {0x09, show_vendor},
+    {0x01, show_power},   {0x05, show_msi},  {0x09, show_vendor},
     {0x10, show_express}, {0x11, show_msix},
 };
 

@@ -52,16 +52,18 @@ bool vfio_kernel_check(const struct passthrough_manager *manager,
 {
     const struct passthrough_info *info = &device->info;
     if (info->group < 0 && !passthrough_iommu_on(manager))
-        return error_set(err, "%s: the IOMMU is off, without which a guest's device could write "
-                              "anywhere: 'hartvisor devices check' says how to turn it on",
+        return error_set(err,
+                         "%s: the IOMMU is off, without which a guest's device could write "
+                         "anywhere: 'hartvisor devices check' says how to turn it on",
                          info->name);
     if (info->group < 0)
         return error_set(err, "%s has no IOMMU group: it is not behind the IOMMU", info->name);
     if (info->class_code >> 8 == 0x0604)
         return error_set(err, "%s is a bridge: give the devices behind it", info->name);
     if (passthrough_device_hinders(device) || !info->driver[0])
-        return error_set(err, "%s %s%s, not " VFIO_DRIVER ": 'hartvisor devices bind %s' hands it "
-                              "over",
+        return error_set(err,
+                         "%s %s%s, not " VFIO_DRIVER ": 'hartvisor devices bind %s' hands it "
+                         "over",
                          info->name, info->driver[0] ? "has the host's driver " : "has no driver",
                          info->driver, info->name);
     return passthrough_group_viable(manager, info->group, err) ||
@@ -73,16 +75,19 @@ static bool explain_group(const char *path, const char *name, int number, struct
     switch (number) {
     case EACCES:
     case EPERM:
-        return error_set(err, "%s: no permission to open %s: give it to your user, as with 'chown "
-                              "$USER %s' or a udev rule; " CHECK,
+        return error_set(err,
+                         "%s: no permission to open %s: give it to your user, as with 'chown "
+                         "$USER %s' or a udev rule; " CHECK,
                          name, path, path);
     case ENOENT:
-        return error_set(err, "%s: there is no %s: load VFIO with 'modprobe vfio-pci' and hand the "
-                              "device over with 'hartvisor devices bind %s'",
+        return error_set(err,
+                         "%s: there is no %s: load VFIO with 'modprobe vfio-pci' and hand the "
+                         "device over with 'hartvisor devices bind %s'",
                          name, path, name);
     case EBUSY:
-        return error_set(err, "%s: another process has %s open: a device belongs to one machine "
-                              "('fuser -v %s' names the process)",
+        return error_set(err,
+                         "%s: another process has %s open: a device belongs to one machine "
+                         "('fuser -v %s' names the process)",
                          name, path, path);
     default:
         return error_set_errno(err, number, "%s: cannot open %s", name, path);
@@ -97,19 +102,22 @@ static bool join_container(struct vfio_container *container, int fd, const char 
     if (ioctl(fd, VFIO_GROUP_GET_STATUS, &status))
         return error_set_errno(err, errno, "%s: the kernel does not describe its group", name);
     if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
-        return error_set(err, "%s: its IOMMU group is not viable, because another device of it has "
-                              "a host's driver: 'hartvisor devices groups' lists them",
+        return error_set(err,
+                         "%s: its IOMMU group is not viable, because another device of it has "
+                         "a host's driver: 'hartvisor devices groups' lists them",
                          name);
     if (ioctl(fd, VFIO_GROUP_SET_CONTAINER, &container->fd))
-        return error_set_errno(err, errno, "%s: its IOMMU group does not join the others of the "
-                                           "machine",
+        return error_set_errno(err, errno,
+                               "%s: its IOMMU group does not join the others of the "
+                               "machine",
                                name);
     if (container->group_count || !ioctl(container->fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
         return true;
     if (errno == EPERM)
-        return error_set(err, "%s: this machine cannot remap interrupts, so a guest's device could "
-                              "forge any: if you trust the guest, allow it with "
-                              "'vfio_iommu_type1.allow_unsafe_interrupts=1'",
+        return error_set(err,
+                         "%s: this machine cannot remap interrupts, so a guest's device could "
+                         "forge any: if you trust the guest, allow it with "
+                         "'vfio_iommu_type1.allow_unsafe_interrupts=1'",
                          name);
     return error_set_errno(err, errno, "%s: VFIO cannot use the IOMMU", name);
 }
@@ -140,8 +148,7 @@ static int group_file(struct vfio_container *container, int number, const char *
     return fd;
 }
 
-int vfio_container_open(struct vfio_container *container,
-                        const struct passthrough_manager *manager,
+int vfio_container_open(struct vfio_container *container, const struct passthrough_manager *manager,
                         const struct passthrough_device *device, struct error *err)
 {
     const char *name = device->info.name;

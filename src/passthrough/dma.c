@@ -59,8 +59,9 @@ bool dma_layout(const struct vfio_range *usable, size_t usable_count, uint64_t b
     if (!*ram_count)
         return error_set(err, "the host's IOMMU cannot map the guest's RAM at %#llx",
                          (unsigned long long)base);
-    return error_set(err, "the host's IOMMU can map %llu MiB of the guest's RAM, not %llu: give "
-                          "less with --memory",
+    return error_set(err,
+                     "the host's IOMMU can map %llu MiB of the guest's RAM, not %llu: give "
+                     "less with --memory",
                      (unsigned long long)((size - left) >> 20), (unsigned long long)(size >> 20));
 }
 

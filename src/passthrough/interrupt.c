@@ -253,8 +253,8 @@ void interrupt_follow(struct vfio_device *self)
 
     pthread_mutex_lock(&self->irq_lock);
     /* Once it has failed, it is not tried at every write. */
-    bool other = mode == INTERRUPT_VECTORS_MSI && self->allocated &&
-                 self->allocated != msi_count(self);
+    bool other =
+        mode == INTERRUPT_VECTORS_MSI && self->allocated && self->allocated != msi_count(self);
     if (mode != self->mode || other) {
         end_mode(self);
         self->mode = mode;

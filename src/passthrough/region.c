@@ -239,8 +239,9 @@ static bool load_rom_file(struct vfio_device *self, const char *path, struct err
     fclose(file);
     if (size < 2 || size > ROM_MAX || bytes[0] != 0x55 || bytes[1] != 0xaa) {
         free(bytes);
-        return error_set(err, "%s: rom=%s is no expansion ROM of at most %u MiB, which begins "
-                              "with 55 aa",
+        return error_set(err,
+                         "%s: rom=%s is no expansion ROM of at most %u MiB, which begins "
+                         "with 55 aa",
                          self->vfio->name, path, ROM_MAX >> 20);
     }
     self->rom_size = ROM_MIN;

@@ -32,8 +32,9 @@ static bool owns_bus(struct vfio_kernel *self, struct error *err)
     for (uint32_t i = 0; ok && i < info->count && i < HOT_RESET_DEVICES_MAX; i++) {
         const struct vfio_pci_dependent_device *device = &info->devices[i];
         if (!has_group(self->container, device->group_id))
-            ok = error_set(err, "%s can be reset only together with %04x:%02x:%02x.%x, which this "
-                                "machine does not have",
+            ok = error_set(err,
+                           "%s can be reset only together with %04x:%02x:%02x.%x, which this "
+                           "machine does not have",
                            self->vfio.name, device->segment, device->bus, device->devfn >> 3,
                            device->devfn & 7);
     }

@@ -51,8 +51,7 @@ static const void *find_capability(const void *answer, uint32_t offset, uint16_t
 {
     uint32_t length = *(const uint32_t *)answer;
     for (unsigned i = 0; i < 64 && offset && range_fits(offset, 8, length); i++) {
-        const struct vfio_info_cap_header *header =
-            (const void *)((const char *)answer + offset);
+        const struct vfio_info_cap_header *header = (const void *)((const char *)answer + offset);
         *left = length - offset;
         if (header->id == id)
             return header;
@@ -95,8 +94,8 @@ static bool kernel_region(struct vfio *vfio, unsigned index, struct vfio_region 
         ask(self->fd, VFIO_DEVICE_GET_REGION_INFO, &question, sizeof(question));
     *region = (struct vfio_region){0};
     if (!info)
-        return error_set_errno(err, errno, "%s: the kernel does not describe region %u",
-                               vfio->name, index);
+        return error_set_errno(err, errno, "%s: the kernel does not describe region %u", vfio->name,
+                               index);
     region->size = info->size;
     region->readable = info->flags & VFIO_REGION_INFO_FLAG_READ;
     region->writable = info->flags & VFIO_REGION_INFO_FLAG_WRITE;
@@ -168,8 +167,8 @@ static bool kernel_set_vectors(struct vfio *vfio, unsigned index, unsigned start
     size_t bytes = count * sizeof(int32_t);
     struct vfio_irq_set *set = xcalloc(1, sizeof(*set) + bytes);
     set->argsz = (uint32_t)(sizeof(*set) + bytes);
-    set->flags = VFIO_IRQ_SET_ACTION_TRIGGER |
-                 (count ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE);
+    set->flags =
+        VFIO_IRQ_SET_ACTION_TRIGGER | (count ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE);
     set->index = index;
     set->start = start;
     set->count = count;
@@ -253,8 +252,7 @@ static bool kernel_dma_map(struct vfio *vfio, uint64_t iova, uint64_t size, uint
 
 static bool kernel_dma_unmap(struct vfio *vfio, uint64_t iova, uint64_t size, struct error *err)
 {
-    struct vfio_iommu_type1_dma_unmap unmap = {
-        .argsz = sizeof(unmap), .iova = iova, .size = size};
+    struct vfio_iommu_type1_dma_unmap unmap = {.argsz = sizeof(unmap), .iova = iova, .size = size};
     return !ioctl(kernel_of(vfio)->container->fd, VFIO_IOMMU_UNMAP_DMA, &unmap) ||
            error_set_errno(err, errno, "%s: cannot unmap %#llx", vfio->name,
                            (unsigned long long)iova);

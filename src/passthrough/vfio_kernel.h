@@ -25,8 +25,7 @@ struct vfio_kernel {
 };
 
 /* The file of a device, of a group that is opened for it; -1 with err set. */
-int vfio_container_open(struct vfio_container *container,
-                        const struct passthrough_manager *manager,
+int vfio_container_open(struct vfio_container *container, const struct passthrough_manager *manager,
                         const struct passthrough_device *device, struct error *err);
 
 bool vfio_kernel_reset(struct vfio *vfio, struct error *err);

@@ -46,9 +46,9 @@ struct vfio_device {
     struct pci_device pci;
 
     /* Constant after creation. */
-    uint8_t physical[CONFIG_SIZE];  /* the device's registers, as they were found */
-    uint8_t live[CONFIG_SIZE];      /* bytes that the device answers for */
-    unsigned express, flr;          /* offsets of the capability and its Device Control; 0: none */
+    uint8_t physical[CONFIG_SIZE]; /* the device's registers, as they were found */
+    uint8_t live[CONFIG_SIZE];     /* bytes that the device answers for */
+    unsigned express, flr;         /* offsets of the capability and its Device Control; 0: none */
     struct vfio_bar bars[VFIO_BARS];
     struct vfio_irq irqs[VFIO_IRQS];
     struct pci_msix msix; /* if pci.msix */

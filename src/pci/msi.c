@@ -276,7 +276,8 @@ unsigned pci_msi_size(uint16_t control)
 void pci_msi_adopt(struct pci_msi *msi, struct pci_device *device, unsigned capability)
 {
     uint8_t *registers = device->config + capability, *writable = device->writable + capability;
-    uint16_t control = load_le16(registers + CONTROL) & (MSI_64_BITS | MSI_VECTOR_MASK | MSI_CAPABLE);
+    uint16_t control =
+        load_le16(registers + CONTROL) & (MSI_64_BITS | MSI_VECTOR_MASK | MSI_CAPABLE);
     unsigned vectors = 1u << bits_get(control, 1, 3);
 
     assert(vectors <= 32 && !device->msi);

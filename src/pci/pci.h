@@ -219,7 +219,7 @@ bool pci_msix_unmasked(struct pci_msix *msix, unsigned vector);
 struct pci_msi {
     struct pci_device *device;
     unsigned capability, data_at, mask_at; /* offsets; mask_at 0: there is no mask */
-    pthread_mutex_t lock; /* guards what follows: a copy of the registers */
+    pthread_mutex_t lock;                  /* guards what follows: a copy of the registers */
     uint64_t address;
     uint32_t data, mask, pending;
     unsigned vectors;     /* enabled, a power of two */

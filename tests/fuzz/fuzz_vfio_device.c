@@ -48,8 +48,7 @@ static void event(void *opaque, const char *name, enum vfio_event what)
 
 static void set_up(void)
 {
-    static const struct mmio_ops doorbell = {
-        .write = doorbell_write, .min_size = 4, .max_size = 4};
+    static const struct mmio_ops doorbell = {.write = doorbell_write, .min_size = 4, .max_size = 4};
     struct pci_host_config config = {
         .ecam_base = ECAM,
         .ecam_size = 0x10000000,
@@ -108,9 +107,9 @@ static uint64_t digest(void)
 /* Eight bytes an access: what, how, where, value. */
 static void step(const uint8_t *bytes)
 {
-    static const uint64_t windows[] = {MEM64,           MEM64 + DOUBLE_TABLE, MEM32,
-                                       MEM32 + 0x10000, IO_BASE,              IO_BASE + 0x1000,
-                                       RAM_BASE,        MEM64 + DOUBLE_PENDING};
+    static const uint64_t windows[] = {
+        MEM64,   MEM64 + DOUBLE_TABLE, MEM32,    MEM32 + 0x10000,
+        IO_BASE, IO_BASE + 0x1000,     RAM_BASE, MEM64 + DOUBLE_PENDING};
     static const unsigned counts[] = {1, 4, DOUBLE_VECTORS};
     unsigned what = bytes[0], offset = load_le16(bytes + 2), size = 1u << (bytes[1] & 3);
     unsigned index = (what >> 3) % 3;

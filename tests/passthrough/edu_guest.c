@@ -1,6 +1,6 @@
 /*
- * A bare-metal guest that drives QEMU's edu device: registers, factorials, INTx, MSI, DMA both ways,
- * DMA to where nothing is, and code that the device has written. (QEMU: docs/specs/edu.rst.)
+ * A bare-metal guest that drives QEMU's edu device: registers, factorials, INTx, MSI, DMA both
+ * ways, DMA to where nothing is, and code that the device has written. (QEMU: docs/specs/edu.rst.)
  */
 #include "guest.h"
 
@@ -24,7 +24,13 @@ enum {
 
 static uintptr_t bar;
 /* Less than the device's buffer: QEMU 7.2 aborts for one that fills it. */
-static uint8_t from[2048] __attribute__((aligned(4096))), to[2048] __attribute__((aligned(4096)));
+typedef uint8_t buffer[2048];
+#ifdef HIGH /* behind the addresses that x86 keeps for messages */
+#    define from (*(buffer *)0xff000000UL)
+#    define to   (*(buffer *)0xff001000UL)
+#else
+static buffer from __attribute__((aligned(4096))), to __attribute__((aligned(4096)));
+#endif
 static uint32_t code[1024] __attribute__((aligned(4096)));
 
 static void registers(void)
@@ -148,9 +154,10 @@ static void transfers(void)
 /* The device replaces a function that has run. */
 static void new_code(void)
 {
-    static uint32_t other[2] __attribute__((aligned(8))) = {0x02a00513, 0x00008067}; /* li a0, 42; ret */
-    code[0] = 0x00700513;                                 /* li a0, 7 */
-    code[1] = 0x00008067;                                 /* ret */
+    static uint32_t other[2]
+        __attribute__((aligned(8))) = {0x02a00513, 0x00008067}; /* li a0, 42; ret */
+    code[0] = 0x00700513;                                       /* li a0, 7 */
+    code[1] = 0x00008067;                                       /* ret */
     __asm__ volatile("fence.i" ::: "memory");
     unsigned (*function)(void) = (unsigned (*)(void))code;
     unsigned sum = 0;

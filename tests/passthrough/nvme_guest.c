@@ -108,8 +108,7 @@ static void begin(uintptr_t at)
 
 static void identify(void)
 {
-    execute(&admin, &(struct command){
-                        .head = IDENTIFY, .data = (uintptr_t)data, .arguments = {1}});
+    execute(&admin, &(struct command){.head = IDENTIFY, .data = (uintptr_t)data, .arguments = {1}});
     char serial[21] = {0};
     for (unsigned i = 0; i < 20 && data[4 + i] != ' '; i++)
         serial[i] = (char)data[4 + i];

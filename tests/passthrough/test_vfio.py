@@ -146,6 +146,25 @@ class Edu(_GuestTest):
         self.assertIn("(RLIMIT_MEMLOCK, 'ulimit -l') is 1024 KiB, and 33792 are needed", text)
 
 
+if guest.LONG:
+    class DividedMemory(_GuestTest):
+        """RAM that goes around 0xfee00000, all of which the host must have."""
+
+        devices = ("wide",)
+        guests = {"high": ("edu_guest.c", "-DHIGH")}
+        options = {"memory": "4G"}
+
+        def test_transfers(self):
+            status, text = self.lab.run(
+                "timeout 200 hartvisor run -m 2304M -k /high --passthrough "
+                f"{self.lab.at['wide']} < /dev/null", 240)
+            self.assertEqual(status, 0, text)
+            self.assertIn("edu: all right", text)
+            self.lab.check("hartvisor run -m 2304M -k /high --dump-dtb /tmp/tree --passthrough "
+                           f"{self.lab.at['wide']}", 240)
+            self.assertEqual(self.lab.check("grep -ac memory@ff000000 /tmp/tree"), "1")
+
+
 class Nvme(_GuestTest):
     devices = ("nvme",)
     guests = {"nvme-guest": ("nvme_guest.c",)}

@@ -491,11 +491,11 @@ int main(void)
         cmocka_unit_test(test_forms),       cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_defaults),    cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_symbols),     cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_passthrough),
-        cmocka_unit_test(test_networks),    cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_mistakes),    cmocka_unit_test(test_habits),
-        cmocka_unit_test(test_table),       cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_suggestions), cmocka_unit_test(test_line_editor),
+        cmocka_unit_test(test_passthrough), cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_limits),      cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_habits),      cmocka_unit_test(test_table),
+        cmocka_unit_test(test_texts),       cmocka_unit_test(test_suggestions),
+        cmocka_unit_test(test_line_editor),
     };
     return cmocka_run_group_tests_name("cli_options", tests, NULL, tear_down);
 }

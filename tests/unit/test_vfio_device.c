@@ -117,8 +117,8 @@ static void identity_and_capabilities(void **state)
         at = get(bench, SLOT, at + 1, 1);
     }
     assert_int_equal(at, 0);
-    assert_int_equal(get(bench, SLOT, 0x64, 4), 0);     /* hidden */
-    assert_int_equal(get(bench, SLOT, 0x100, 4), 0);    /* no extended ones */
+    assert_int_equal(get(bench, SLOT, 0x64, 4), 0);      /* hidden */
+    assert_int_equal(get(bench, SLOT, 0x100, 4), 0);     /* no extended ones */
     assert_int_equal(get(bench, SLOT, 0x42, 2), 0x0603); /* no PME */
     assert_int_equal(get(bench, SLOT, 0x44, 2), 0x0008);
 }
@@ -649,8 +649,8 @@ static void ram_that_cannot_be_mapped(void **state)
 
 static void ram_goes_around_what_is_reserved(void **state)
 {
-    static const struct vfio_range usable[] = {
-        {0, 0xfee00000}, {0xfef00000, (UINT64_C(1) << 39) - 0xfef00000}};
+    static const struct vfio_range usable[] = {{0, 0xfee00000},
+                                               {0xfef00000, (UINT64_C(1) << 39) - 0xfef00000}};
     struct vfio_range ram[VFIO_RANGES_MAX];
     size_t count;
     struct error err;

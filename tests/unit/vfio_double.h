@@ -59,8 +59,8 @@ static inline struct double_vfio *double_of(struct vfio *vfio)
 static inline bool double_region(struct vfio *vfio, unsigned index, struct vfio_region *region,
                                  struct error *err)
 {
-    static const uint64_t sizes[VFIO_REGIONS] = {
-        DOUBLE_FIRST, 0, DOUBLE_SECOND, 0, DOUBLE_PORTS, 0, DOUBLE_ROM, 256};
+    static const uint64_t sizes[VFIO_REGIONS] = {DOUBLE_FIRST, 0, DOUBLE_SECOND, 0,
+                                                 DOUBLE_PORTS, 0, DOUBLE_ROM,    256};
     *region = (struct vfio_region){.size = sizes[index], .readable = true, .writable = index != 6};
     if (index == 0) {
         region->area_count = 1;
