@@ -1,9 +1,12 @@
 """Devices of a real kernel's VFIO in guests of hartvisor's: bare-metal programs that drive them."""
 
 import hashlib
+import http.server
+import lzma
 import pathlib
-import re
+import random
 import tempfile
+import threading
 import unittest
 
 import guest
@@ -69,7 +72,7 @@ class Edu(_GuestTest):
     devices = ("wide",)
     guests = {"edu": ("edu_guest.c",), "wires": ("edu_guest.c", "-DWITH_PLIC"),
               "kernel": ("edu_guest.c", "-DTHROUGH_KERNEL"),
-              "busy": ("edu_guest.c", "-DFOR_EVER")}
+              "busy": ("edu_guest.c", "-DFOR_EVER"), "reset": ("edu_guest.c", "-DRESET")}
 
     def test_everything(self):
         self.lab.check("dmesg -c > /dev/null")
@@ -92,6 +95,17 @@ class Edu(_GuestTest):
 
     def test_through_the_kernel(self):
         self.assertIn("edu: all right", self.run_guest("kernel", "wide", ",no-mmap=all"))
+
+    def test_reset(self):
+        text = self.run_guest("reset", "wide")
+        self.assertEqual(text.count("edu in slot"), 2, text)
+        self.assertIn("edu: all right", text)
+
+    def test_failure_after_the_device_was_opened(self):
+        status, text = self.lab.run(
+            f"hartvisor run -m 32M -k /absent --passthrough {self.lab.at['wide']}")
+        self.assertEqual(status, FAILED)
+        self.assertIn("/absent", text)
 
     def test_killed_while_transferring(self):
         self.begin("busy", "wide")
@@ -192,43 +206,82 @@ class Nvme(_GuestTest):
         self.assertIn(hashlib.md5(expected).hexdigest(), self.lab.check("md5sum /tmp/block"))
 
 
-class Debian(_GuestTest):
-    """A whole Linux guest, whose nvme driver is Debian's."""
+class _Page(http.server.BaseHTTPRequestHandler):
+    """Answers everything with the server's data."""
 
-    devices = ("nvme",)
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.data)))
+        self.end_headers()
+        self.wfile.write(self.server.data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+class Debian(_GuestTest):
+    """A whole Linux guest with three devices at once, and Debian's drivers for them."""
+
+    devices = ("nvme", "e1000e", "rng")
+    command = """
+        head -c 65536 /dev/urandom > /tmp/data
+        dd if=/tmp/data of=/dev/nvme0n1 bs=4096 seek=64 conv=fsync 2> /dev/null
+        echo 3 > /proc/sys/vm/drop_caches
+        dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | cmp - /tmp/data && echo disk: same
+        echo disk: $(md5sum < /tmp/data)
+        echo queues: $(grep -c PCI-MSIX.*nvme0q /proc/interrupts)
+
+        insmod /e1000e.ko
+        ip link set eth0 up
+        ip address add 10.0.2.15/24 dev eth0
+        until ping -c 1 -W 5 10.0.2.2 > /dev/null; do sleep 1; done
+        ping -c 3 -W 10 10.0.2.2 | grep received
+        echo page: $(wget -q -O - http://10.0.2.2:PORT/ | md5sum)
+        grep -c PCI-MSIX.*eth0 /proc/interrupts
+
+        for one in $(cat /sys/class/misc/hw_random/rng_available); do
+            echo $one > /sys/class/misc/hw_random/rng_current
+            echo $one: $(head -c 64 /dev/hwrng | wc -c) bytes
+        done
+    """
 
     @classmethod
     def setUpClass(cls):
         if not guest.INITRD.exists():
             raise unittest.SkipTest(f"{guest.INITRD} is missing: ./dev setup makes it")
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Page)
+        server.data = random.Random(1).randbytes(500000)
+        cls.addClassCleanup(server.server_close)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cls.addClassCleanup(server.shutdown)
+        cls.page = server.data
+        module = next((guest.FILES / "root").rglob("e1000e.ko*")).read_bytes()
         folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory(
             prefix="hartvisor-test-")))
         (folder / "kernel").write_bytes(guest.KERNEL.read_bytes())
-        command = """
-            cat /dev/urandom | head -c 65536 > /tmp/data
-            dd if=/tmp/data of=/dev/nvme0n1 bs=4096 seek=64 conv=fsync 2> /dev/null
-            echo 3 > /proc/sys/vm/drop_caches
-            dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | cmp - /tmp/data && echo same
-            md5sum < /tmp/data
-            grep -c PCI-MSIX.*nvme0q /proc/interrupts
-        """
-        guest.make_initrd(folder, {"command": command})
-        cls.options = {"share": folder}
+        guest.make_initrd(folder, {
+            "command": cls.command.replace("PORT", str(server.server_port)),
+            "e1000e.ko": lzma.decompress(module) if module[:1] == b"\xfd" else module})
+        cls.options = {"share": folder, "network": {"restrict": False}}
         super().setUpClass()
 
-    def test_disk(self):
+    def test_devices(self):
         # Translating costs an emulated host more than it gains.
+        devices = " ".join(f"--passthrough {self.lab.at[name]}" for name in self.devices)
         status, text = self.lab.run(
             "timeout 400 hartvisor run -m 96M --engine interp -k /mnt/host/kernel "
-            f"-i /mnt/host/initrd -a '{guest.APPEND}' "
-            f"--passthrough {self.lab.at['nvme']} < /dev/null", 420)
+            f"-i /mnt/host/initrd -a '{guest.APPEND}' {devices} < /dev/null", 420)
         self.assertEqual(status, 0, text)
-        self.assertRegex(text, r"(?s)same\s+([0-9a-f]{32}) .*\b2\b")
-        digest = re.search(r"([0-9a-f]{32}) ", text)[1]
+        for expected in ("disk: same", "queues: 2", "3 packets received",
+                         f"page: {hashlib.md5(self.page).hexdigest()}",
+                         "virtio_rng.0: 64 bytes", "virtio_rng.1: 64 bytes"):
+            self.assertIn(expected, text)
+        # The host finds what the guest has written.
         self.lab.bind(self.lab.at["nvme"], None)
         self.lab.wait_for("test -b /dev/nvme0n1")
-        self.assertIn(digest, self.lab.check(
-            "dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | md5sum"))
+        digest = self.lab.check(
+            "dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | md5sum").split()[0]
+        self.assertIn(f"disk: {digest}", text)
 
 
 class NoIommu(_GuestTest):
