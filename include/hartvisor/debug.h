@@ -23,8 +23,9 @@ struct debug_server;
 
 /*
  * Listens at "PORT" or "HOST:PORT" (TCP; the loopback address unless HOST says otherwise, any free
- * port for 0; "[ADDRESS]:PORT" for IPv6) or "unix:PATH". With `wait` no hart executes anything
- * until a client lets it. NULL if the address is not to be had; the message says why.
+ * port for 0; "[ADDRESS]:PORT" for IPv6) or "unix:PATH". With `wait` no hart executes anything, and
+ * guest time stands still, until a client lets it. NULL if the address is not to be had; the
+ * message says why.
  */
 struct debug_server *debug_server_create(struct machine *machine, const char *address, bool wait,
                                          struct error *err);

@@ -107,8 +107,10 @@ static bool parse(const char *schema, struct text *text, struct argument *argume
         if (strchr("htbxs", *schema)) {
             if (!parse_one(*schema, text, &arguments[(*count)++]))
                 return false;
-        } else if (text->at == text->end || *text->at++ != (uint8_t)*schema) {
-            return false;
+        } else {
+            if (text->at == text->end || *text->at != (uint8_t)*schema)
+                return false;
+            text->at++;
         }
     }
     return text->at == text->end;
@@ -187,9 +189,9 @@ void commands_dispatch(struct debug_session *session, uint8_t *packet, size_t si
     if (!command)
         return; /* an empty reply says that it is not known */
     int thread = session->general_thread;
+    bool registers = strchr("gGpP", *packet) || strstr(command->name, "RegisterState");
     name = strlen(command->name);
-    if ((strchr("gGpP", *packet) || strstr(command->name, "RegisterState")) &&
-        !take_suffix(session, packet, &size)) {
+    if (registers && !take_suffix(session, packet, &size)) {
         reply_error(session, REMOTE_EINVAL, "no such thread");
         return;
     }
@@ -198,6 +200,6 @@ void commands_dispatch(struct debug_session *session, uint8_t *packet, size_t si
         reply_error(session, REMOTE_EINVAL, "the arguments of %s are malformed", command->name);
     else if (!command->stands || stands(session))
         command->handle(session, arguments, count);
-    if (command->name[0] != 'H')
+    if (registers)
         session->general_thread = thread;
 }

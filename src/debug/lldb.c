@@ -172,9 +172,10 @@ static void handle_region(struct debug_session *session, const struct argument *
             base = mapped ? ram[i].base : base;
         }
         size = next == UINT64_MAX ? -base : next - base;
-    } else if (!mapped && !walk.count) { /* not canonical */
-        base = UINT64_C(1) << 38;
-        size = address - base + 1;
+    } else if (!mapped && !walk.count) { /* all of a half, or what is between the halves */
+        uint64_t half = UINT64_C(1) << (11 + 9 * (walk.scheme - 5));
+        base = address < half ? 0 : address >= -half ? -half : half;
+        size = base == half ? -half - half : half;
     }
     buffer_format(&session->reply, "start:%llx;size:%llx;", (unsigned long long)base,
                   (unsigned long long)size);

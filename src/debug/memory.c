@@ -1,4 +1,5 @@
 /* Packets about memory. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,8 +188,7 @@ static void handle_search(struct debug_session *session, const struct argument *
         memmove(window, window + have - kept, kept);
     }
     if (found)
-        buffer_format(&session->reply, "1,%llx",
-                      (unsigned long long)(address - kept + (uint64_t)(found - window)));
+        buffer_format(&session->reply, "1,%" PRIx64, address - kept + (uint64_t)(found - window));
     else if (!readable)
         refuse(session, address, "read");
     else

@@ -273,6 +273,10 @@ static void set_log(struct debug_session *session, char **words, unsigned count)
                       "csr is traced from the start or not at all: run with --trace csr\n");
         return;
     }
+    if (~machine_debug_held(session->machine) << (64 - session->hart_count)) {
+        monitor_print(session, "other harts are running: interrupt them first\n");
+        return;
+    }
     trace_finish();
     if (!off && !trace_configure(words[0], &err))
         monitor_print(session, "%s\n", err.message);

@@ -32,8 +32,10 @@ static void info_harts(struct debug_session *session, char **words, unsigned cou
     for (unsigned i = 0; i < session->hart_count; i++) {
         const struct hart *hart = machine_debug_hart(session->machine, i);
         describe_hart(session, i, &session->console);
-        monitor_print(session, ", pc %#" PRIx64 ", %" PRIu64 " instructions%s\n", hart->pc,
-                      hart->instret, i == session_general(session) ? "  <- current" : "");
+        if (machine_debug_held(session->machine) >> i & 1)
+            monitor_print(session, ", pc %#" PRIx64 ", %" PRIu64 " instructions", hart->pc,
+                          hart->instret);
+        monitor_print(session, "%s\n", i == session_general(session) ? "  <- current" : "");
     }
 }
 
@@ -124,10 +126,16 @@ struct mapping {
     struct debug_session *session;
     uint64_t va, gpa, size;
     unsigned flags;
-    unsigned lines;
+    unsigned lines, tables;
 };
 
-enum { MAPPINGS_MOST = 2000 };
+/* Tables may lead to themselves. */
+enum { MAPPINGS_MOST = 2000, TABLES_MOST = 32768 };
+
+static bool has_enough(const struct mapping *mapping)
+{
+    return mapping->lines >= MAPPINGS_MOST || mapping->tables >= TABLES_MOST;
+}
 
 static void mapping_flush(struct mapping *mapping)
 {
@@ -159,7 +167,8 @@ static void mapping_add(struct mapping *mapping, uint64_t va, uint64_t gpa, uint
 static void list_table(struct mapping *mapping, struct memory *memory, uint64_t table,
                        unsigned level, uint64_t base)
 {
-    for (unsigned i = 0; i < 512 && mapping->lines < MAPPINGS_MOST; i++) {
+    mapping->tables++;
+    for (unsigned i = 0; i < 512 && !has_enough(mapping); i++) {
         uint64_t pte, va = base | (uint64_t)i << (12 + 9 * level);
         if (!memory_dma_read(memory, table + 8 * i, &pte, sizeof(pte)) || !(pte & 1))
             continue;
@@ -195,7 +204,7 @@ static void info_mappings(struct debug_session *session, char **words, unsigned 
             list_table(&mapping, memory, gpa, levels - 2, va);
     }
     mapping_flush(&mapping);
-    if (mapping.lines >= MAPPINGS_MOST)
+    if (has_enough(&mapping))
         monitor_print(session, "... and more\n");
 }
 

@@ -106,12 +106,12 @@ static void unlink_point(struct points *points, struct point **link)
     note_change(points, point->type);
 }
 
-int points_break_kind(const struct points *points, uint64_t address)
+bool points_is_hardware(const struct points *points, uint64_t address)
 {
-    for (const struct point *point = points->points; point; point = point->next)
-        if (point->address == address && point->type <= TYPE_HARDWARE)
-            return (int)point->type;
-    return -1;
+    const struct point *point = points->points;
+    while (point && (point->address != address || point->type > TYPE_HARDWARE))
+        point = point->next;
+    return point && point->type == TYPE_HARDWARE;
 }
 
 struct points_catch *points_catch(struct points *points)
@@ -235,7 +235,7 @@ void points_apply(struct points *points, bool running)
         .calls = points->catch.calls,
         .waits = points->catch.waits,
     };
-    machine_debug_set_points(points->machine, &set, points->catch.starts);
+    machine_debug_set_points(points->machine, &set, points->catch.starts || points->catch.events);
     free(watches);
     points->watches_changed = false;
     if (!running)
@@ -266,8 +266,9 @@ static bool parse_conditions(const struct argument *argument, struct point *poin
             size_t size = 0;
             for (at++; at < end && hex_digit(*at) >= 0 && size <= PACKET_MAX; at++)
                 size = size << 4 | (unsigned)hex_digit(*at);
-            if (at == end || *at++ != ',' || !size || 2 * size > (size_t)(end - at))
+            if (at == end || *at != ',' || !size || 2 * size > (size_t)(end - at - 1))
                 return false;
+            at++;
             struct condition *condition = xmalloc(sizeof(*condition) + size);
             condition->size = size;
             condition->next = point->conditions;

@@ -53,8 +53,10 @@ static void handle_thread_events(struct debug_session *session, const struct arg
         return;
     }
     session->thread_events = arguments[0].number;
-    points_catch(session->points)->starts = session->thread_events;
+    points_catch(session->points)->events = session->thread_events;
     points_changed(session->points);
+    if (session->non_stop)
+        points_apply(session->points, true);
     reply_ok(session);
 }
 
@@ -131,8 +133,7 @@ void describe_hart(struct debug_session *session, unsigned index, struct buffer 
     else if (!held)
         buffer_text(text, "running");
     else
-        buffer_format(text, "%s %s", privileges[hart->privilege & 3],
-                      hart->waiting ? "waiting (wfi)" : "stopped");
+        buffer_format(text, "%s stopped", privileges[hart->privilege & 3]);
 }
 
 static void handle_extra_info(struct debug_session *session, const struct argument *arguments,

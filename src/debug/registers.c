@@ -191,6 +191,15 @@ struct saved_registers {
 
 enum { SAVED_MOST = 64 };
 
+void registers_forget(struct debug_session *session)
+{
+    while (session->saved) {
+        struct saved_registers *saved = session->saved;
+        session->saved = saved->next;
+        free(saved);
+    }
+}
+
 static void handle_save(struct debug_session *session, const struct argument *arguments,
                         size_t count)
 {

@@ -3,8 +3,9 @@
  *
  * All-stop: `running` from the packet that lets harts go until the stop reply. When a hart stops by
  * itself the others are held at once, on its thread; run_stopped then waits for them and tells the
- * client of one. What others have to tell waits for the next resumption, which tells it instead of
- * resuming; but breakpoints that were only reached are reached again.
+ * client of one. Others that stopped before an instruction come to it again, if the client still
+ * wants that then, and of steps that ended beside it nobody is told. What has happened, a trap or a
+ * start, waits for the next resumption, which tells it instead of resuming.
  *
  * Non-stop: each stop is told by a notification, the next one after the client has asked for it
  * (vStopped).
@@ -57,14 +58,14 @@ static void put_reason(struct debug_session *session, unsigned index)
     const char *watch = stop->accesses == 1 << ACCESS_STORE  ? "watch"
                         : stop->accesses == 1 << ACCESS_LOAD ? "rwatch"
                                                              : "awatch";
-    int kind = hart->asked ? -1 : points_break_kind(session->points, pc);
+    bool hardware = points_is_hardware(session->points, pc);
     if (!hart->asked && hart->stop.started && session->thread_events)
         buffer_text(&session->reply, "create:;");
     else if (!hart->asked && stop->reason == HART_STOP_WATCH)
         buffer_format(&session->reply, "%s:%llx;", watch, (unsigned long long)stop->address);
-    else if (stop->reason == HART_STOP_BREAK && kind >= 0 &&
-             (kind ? session->hwbreak : session->swbreak))
-        buffer_text(&session->reply, kind ? "hwbreak:;" : "swbreak:;");
+    else if (!hart->asked && stop->reason == HART_STOP_BREAK &&
+             (hardware ? session->hwbreak : session->swbreak))
+        buffer_text(&session->reply, hardware ? "hwbreak:;" : "swbreak:;");
     buffer_format(&session->reply, "reason:%s;", run_reason(session, index));
     if (session->threads_in_stop && !hart->asked &&
         stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
@@ -171,10 +172,12 @@ static void stop_all(struct debug_session *session, unsigned index)
     for (unsigned i = 0; i < session->hart_count; i++) {
         struct session_hart *hart = &session->harts[i];
         hart->stopped = true;
-        if (i == index || !hart->pending || hart->stop.hart.reason != HART_STOP_BREAK)
+        if (i == index || !hart->pending || hart->stop.started ||
+            hart->stop.hart.reason == HART_STOP_TRAP)
             continue;
-        hart->pending = false; /* it has not gone further: the breakpoint is still before it */
-        machine_debug_pass(session->machine, i, false);
+        hart->pending = false;
+        if (hart->stop.hart.reason != HART_STOP_NONE) /* what it stopped for is still before it */
+            machine_debug_pass(session->machine, i, false);
     }
     explain(session, index);
     tell(session, index);
@@ -223,20 +226,18 @@ static void notify(struct debug_session *session)
 void run_stopped(void *opaque)
 {
     struct debug_session *session = opaque;
+    if (!session->non_stop && !session->running)
+        return; /* it is found when harts are to run again */
+    collect(session);
     if (session->non_stop) {
-        /* The thread of a hart that stopped is still on its way to where it waits. */
-        machine_debug_hold(session->machine, machine_debug_held(session->machine));
-        collect(session);
         notify(session);
         return;
     }
-    if (!session->running)
-        return; /* it is found when harts are to run again */
+    if (first_pending(session) < 0)
+        return; /* it was found before, and harts run again */
     hold_all(session);
     collect(session);
-    int index = first_pending(session);
-    if (index >= 0)
-        stop_and_send(session, (unsigned)index);
+    stop_and_send(session, (unsigned)first_pending(session));
 }
 
 void run_interrupt(struct debug_session *session)
@@ -302,6 +303,7 @@ static void handle_why(struct debug_session *session, const struct argument *arg
     }
     /* Tells of all that stand still, one after another. */
     uint64_t held = machine_debug_held(session->machine);
+    collect(session);
     for (unsigned i = 0; i < session->hart_count; i++) {
         struct session_hart *hart = &session->harts[i];
         hart->asked |= (held >> i & 1) && !hart->pending && !hart->stopped;
@@ -393,7 +395,7 @@ static int start(struct debug_session *session, const struct action *actions)
             machine_debug_step_range(session->machine, i, actions[i].start, actions[i].end,
                                      interrupts_step(session));
     for (unsigned i = session->hart_count; i-- > 0;) {
-        if (actions[i].kind != ACTION_STEP)
+        if (actions[i].kind != ACTION_STEP || session->ended)
             continue;
         step(session, i);
         stepped = (int)i;
@@ -418,7 +420,7 @@ static void resume_all_stop(struct debug_session *session, const struct action *
     }
     session->running = true;
     int stepped = start(session, actions);
-    if (stepped < 0) {
+    if (stepped < 0 || session->ended) {
         session->no_reply = true;
         return;
     }
@@ -442,13 +444,15 @@ static void resume_non_stop(struct debug_session *session, struct action *action
         }
     }
     start(session, actions);
+    session->no_reply = true;
+    if (session->ended)
+        return;
     machine_debug_hold(session->machine, stop);
     collect(session);
     for (unsigned i = 0; i < session->hart_count; i++)
         if ((stop >> i & 1) && !session->harts[i].pending)
             session->harts[i].pending = session->harts[i].asked = true;
     session_send(session, '$', "OK", 2);
-    session->no_reply = true;
     notify(session);
 }
 
@@ -474,8 +478,11 @@ static bool parse_action(const uint8_t **at, const uint8_t *end, struct action *
             continue;
         ++*at;
         for (unsigned n = 0; n < kinds[i].numbers; n++) {
-            if (n && (*at == end || *(*at)++ != ','))
-                return false;
+            if (n) {
+                if (*at == end || **at != ',')
+                    return false;
+                ++*at;
+            }
             const uint8_t *first = *at;
             for (; *at < end && hex_digit(**at) >= 0; ++*at)
                 numbers[n] = numbers[n] << 4 | (unsigned)hex_digit(**at);
@@ -496,7 +503,10 @@ static bool parse_actions(struct debug_session *session, const struct argument *
     while (at < end) {
         struct action action;
         int thread = THREAD_ALL;
-        if (*at++ != ';' || !parse_action(&at, end, &action))
+        if (*at != ';')
+            return false;
+        at++;
+        if (!parse_action(&at, end, &action))
             return false;
         if (at < end && *at == ':') {
             at++;

@@ -38,6 +38,7 @@ struct debug_server {
     struct buffer unsent;
     size_t sent; /* of unsent */
     bool broken;
+    bool receiving; /* within the session: it cannot go now */
 };
 
 /* --- Listening
@@ -145,11 +146,14 @@ static void flush(struct debug_server *server)
         if (count >= 0)
             server->sent += (size_t)count;
         else if (errno == EAGAIN)
-            return;
+            break;
         else if (errno != EINTR)
             server->broken = true;
     }
-    server->sent = server->unsent.size = 0;
+    server->unsent.size = server->broken ? 0 : pending(server);
+    if (server->sent && server->unsent.size)
+        memmove(server->unsent.data, server->unsent.data + server->sent, server->unsent.size);
+    server->sent = 0;
 }
 
 static void transport_send(void *opaque, const void *data, size_t size)
@@ -190,8 +194,11 @@ static void client_ready(void *opaque, uint32_t events)
     uint8_t input[INPUT_SIZE];
     ssize_t count = recv(server->fd, input, sizeof(input), MSG_DONTWAIT);
     bool gone = count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR);
-    if (count > 0 && server->session)
+    if (count > 0 && server->session) {
+        server->receiving = true;
         debug_session_receive(server->session, input, (size_t)count);
+        server->receiving = false;
+    }
     if (events & EPOLLOUT)
         flush(server);
     if (server->session && server->session->ended)
@@ -229,8 +236,8 @@ static void server_accept(void *opaque, uint32_t events)
             break;
         client_ready(server, EPOLLIN);
     }
-    if (server->fd >= 0 && !server->session)
-        drop_client(server); /* it has detached, and keeps its end open */
+    if (server->fd >= 0 && (!server->session || server->broken))
+        drop_client(server); /* it has detached, or does not read, and keeps its end open */
     if (server->fd >= 0) {
         refuse(fd, "another debugger is connected: it must detach first");
         return;
@@ -262,7 +269,8 @@ static void machine_event(void *opaque, const struct machine_event_info *info)
         return;
     run_ended(server->session, info->status);
     flush(server);
-    drop_client(server);
+    if (!server->receiving)
+        drop_client(server);
 }
 
 struct debug_server *debug_server_create(struct machine *machine, const char *address, bool wait,
@@ -283,8 +291,10 @@ struct debug_server *debug_server_create(struct machine *machine, const char *ad
         return NULL;
     }
     machine_add_listener(machine, machine_event, server);
-    if (wait)
+    if (wait) {
         machine_debug_hold(machine, UINT64_MAX);
+        machine_debug_freeze(machine, true);
+    }
     return server;
 }
 

@@ -141,6 +141,8 @@ struct debug_session *debug_session_create(struct machine *machine,
     session->machine = machine;
     session->transport = *transport;
     session->hart_count = machine_debug_hart_count(machine);
+    for (unsigned i = 0; i < session->hart_count; i++)
+        session->harts[i].stopped = machine_debug_held(machine) >> i & 1;
     session->privilege = -1;
     session->freeze_time = true;
     session->step_mask = STEP_ENABLE | STEP_NO_INTERRUPTS | STEP_NO_TIMERS;
@@ -153,17 +155,19 @@ void debug_session_destroy(struct debug_session *session)
 {
     if (!session)
         return;
-    /* Those that the client knows to stand still do so for the next one. */
     if (session->killed)
         machine_quit(session->machine, 0);
-    uint64_t held = session->ended ? 0 : machine_debug_held(session->machine);
-    machine_debug_detach(session->machine, held);
+    /* Those that the client knows to stand still do so for the next one. */
+    uint64_t held = 0;
+    for (unsigned i = 0; i < session->hart_count && !session->ended; i++)
+        held |= (uint64_t)session->harts[i].stopped << i;
+    machine_debug_detach(session->machine, held & machine_debug_held(session->machine));
     points_destroy(session->points);
     buffer_finish(&session->reply);
     buffer_finish(&session->output);
     buffer_finish(&session->last);
     buffer_finish(&session->target_xml);
     buffer_finish(&session->console);
-    free(session->saved);
+    registers_forget(session);
     free(session);
 }

@@ -169,6 +169,7 @@ bool register_read(struct hart *hart, unsigned number, uint64_t *value);
 bool register_write(struct hart *hart, unsigned number, uint64_t value);
 /* The name that GDB knows it by. Static, or in `space`. */
 const char *register_name(const struct hart *hart, unsigned number);
+void registers_forget(struct debug_session *session); /* those that were saved */
 /* A register by name or ABI name; REGISTER_LIMIT if there is none. */
 unsigned register_find(const struct hart *hart, const char *name);
 
@@ -197,13 +198,13 @@ struct points *points_create(struct machine *machine);
 void points_destroy(struct points *points);
 /* Gives the machine what was changed since: before harts run on, or only step. */
 void points_apply(struct points *points, bool running);
-/* Whether a breakpoint at the address is a hardware one, for the stop's reason; -1: there is none.
- */
-int points_break_kind(const struct points *points, uint64_t address);
+/* Whether the breakpoint at the address is a hardware one, for the stop's reason. */
+bool points_is_hardware(const struct points *points, uint64_t address);
 
 struct points_catch {
     uint64_t exceptions, interrupts;
     bool calls, waits, starts;
+    bool events; /* starts, for QThreadEvents */
 };
 struct points_catch *points_catch(struct points *points); /* to be changed; then points_changed */
 void points_changed(struct points *points);

@@ -1,4 +1,5 @@
 /* qXfer: documents that are read in pieces. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "debug/session.h"
@@ -55,8 +56,8 @@ static void put_region(struct buffer *text, const char *type, uint64_t first, ui
 {
     if (first > last)
         return;
-    buffer_format(text, "<memory type=\"%s\" start=\"%#llx\" length=\"%#llx\"/>", type,
-                  (unsigned long long)first, (unsigned long long)(last - first + 1));
+    buffer_format(text, "<memory type=\"%s\" start=\"%#" PRIx64 "\" length=\"%#" PRIx64 "\"/>",
+                  type, first, last - first + 1);
 }
 
 struct map {

@@ -48,19 +48,29 @@ static size_t first_break(const struct hart_points *points, uint64_t address)
     return low;
 }
 
+static bool can_fetch(struct hart *hart)
+{
+    const struct tlb_entry *entry = tlb_entry_of(hart->fetch_tlb, hart->pc);
+    uint64_t gpa;
+    return entry->tag[ACCESS_FETCH] == (hart->pc & PAGE_MASK) ||
+           hart_translate(hart, hart->pc, ACCESS_FETCH, -1, &gpa) == TRAP_NONE;
+}
+
 enum debug_break engine_break(struct hart *hart)
 {
     const struct hart_points *points = hart->points;
-    enum debug_break found = DEBUG_BREAK_NONE;
-    for (size_t i = first_break(points, hart->pc);
-         i < points->break_count && points->breaks[i].address == hart->pc; i++) {
-        found = DEBUG_BREAK_PASS;
+    size_t i = first_break(points, hart->pc);
+    if (i == points->break_count || points->breaks[i].address != hart->pc)
+        return DEBUG_BREAK_NONE;
+    /* What cannot be fetched faults, and stops when it has come. */
+    if (!can_fetch(hart))
+        return DEBUG_BREAK_PASS;
+    for (; i < points->break_count && points->breaks[i].address == hart->pc; i++)
         if (point_applies(&points->breaks[i], hart)) {
             hart_stop(hart, &(struct hart_stop){.reason = HART_STOP_BREAK});
             return DEBUG_BREAK_STOP;
         }
-    }
-    return found;
+    return DEBUG_BREAK_PASS;
 }
 
 const uint64_t *engine_breaks_in_page(const struct hart *hart, uint64_t pc, uint64_t *bitmap)
@@ -179,7 +189,7 @@ bool debug_before(struct hart *hart, enum hart_stop_reason reason)
 {
     const struct hart_points *points = hart->points;
     bool wanted = reason == HART_STOP_CALL ? points->calls : points->waits;
-    if (!wanted || hart->private->stepping)
+    if (!wanted || hart->private->uncaught)
         return false;
     hart_stop(hart, &(struct hart_stop){.reason = reason});
     return true;
@@ -191,10 +201,12 @@ void hart_debug_step(struct hart *hart, unsigned flags)
 {
     if ((flags & HART_STEP_BREAKS) && hart->points && engine_break(hart) == DEBUG_BREAK_STOP)
         return;
-    hart->private->interrupts_held = !(flags & HART_STEP_INTERRUPTS);
-    hart->private->unwatched = flags & HART_STEP_UNWATCHED;
+    struct hart_private *private = hart->private;
+    private->interrupts_held = !(flags & HART_STEP_INTERRUPTS);
+    private->unwatched = flags & HART_STEP_UNWATCHED;
+    private->uncaught = !(flags & HART_STEP_BREAKS);
     hart_step(hart);
-    hart->private->interrupts_held = hart->private->unwatched = false;
+    private->interrupts_held = private->unwatched = private->uncaught = false;
     atomic_fetch_or(&hart->attention, ATTENTION_INTERRUPT);
 }
 

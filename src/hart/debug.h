@@ -72,13 +72,13 @@ bool hart_stopping(const struct hart *hart);
 struct hart_stop hart_take_stop(struct hart *hart);
 
 /*
- * Executes one instruction, whatever breakpoint is there, and does not wait in wfi. What
+ * Executes one instruction, whatever is to stop before it, and does not wait in wfi. What
  * watchpoints and traps stop is noted as usual.
  */
 enum {
     HART_STEP_INTERRUPTS = 1, /* one that is pending is taken instead of the instruction */
     HART_STEP_UNWATCHED = 2,  /* watchpoints do not count */
-    HART_STEP_BREAKS = 4,     /* breakpoints do: the hart may stop before the instruction */
+    HART_STEP_BREAKS = 4,     /* breakpoints, calls and waits do: it may stop before them */
 };
 
 void hart_debug_step(struct hart *hart, unsigned flags);

@@ -133,7 +133,7 @@ struct hart_private {
     uint32_t single_bits;
     bool reenter; /* a CSR write changed how instructions are fetched */
     bool stepping;
-    bool interrupts_held, unwatched; /* while a debugger steps */
+    bool interrupts_held, unwatched, uncaught; /* while a debugger steps */
     struct hart_stop stop;
     uint64_t break_offsets[ENGINE_BREAKS_SIZE / sizeof(uint64_t)]; /* in pages, of breakpoints */
     uint64_t jump_mask; /* address bits that must be 0 in the target of a jump */

@@ -391,7 +391,8 @@ enter: {
         bool single;
         page = mmu_fetch(hart, pc, &single);
         if (!page) {
-            if (!single)
+            if (!single || (unlikely(hart->points) && mode != MODE_STEP &&
+                            engine_break(hart) == DEBUG_BREAK_STOP))
                 goto enter;
             goto single;
         }

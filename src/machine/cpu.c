@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "jit/jit.h"
@@ -143,6 +144,8 @@ static void *cpu_thread(void *opaque)
             cpu->hsm = HSM_STOPPED;
         if (machine->running && !cpu->held && cpu->hsm != HSM_STOPPED) {
             cpu->parked = false; /* the first time round it was never waiting */
+            /* Whoever asked it to stop while it stood still has changed his mind since. */
+            atomic_fetch_and(&cpu->hart->attention, ~(uint32_t)ATTENTION_STOP);
             pthread_mutex_unlock(&machine->lock);
             cpu_execute(cpu);
             pthread_mutex_lock(&machine->lock);

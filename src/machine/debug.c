@@ -88,12 +88,18 @@ static bool is_stepping(const struct cpu *cpu, unsigned steps)
            (hart_holds_reservation(cpu->hart) && steps < RESERVED_MOST);
 }
 
+static unsigned step_flags(const struct cpu *cpu)
+{
+    if (is_passing(cpu))
+        return cpu->pass_flags;
+    return HART_STEP_BREAKS | (cpu->range ? cpu->range_flags : 0);
+}
+
 bool debug_execute(struct cpu *cpu)
 {
     struct hart *hart = cpu->hart;
     for (unsigned steps = 0; cpu->resumed && is_stepping(cpu, steps); steps++) {
-        hart_debug_step(hart, (cpu->range ? cpu->range_flags : 0) |
-                                  (is_passing(cpu) ? cpu->pass_flags : HART_STEP_BREAKS));
+        hart_debug_step(hart, step_flags(cpu));
         bool may = may_run(cpu);
         /* If not, perhaps nothing was executed. */
         cpu->pass &= !may && hart->pc == cpu->pass_pc;
@@ -186,7 +192,8 @@ void machine_debug_detach(struct machine *machine, uint64_t held)
     if (!debug)
         return;
     set_debug(machine, NULL);
-    machine_debug_freeze(machine, false);
+    if (!held)
+        machine_debug_freeze(machine, false);
     machine_debug_release(machine, ~held);
     loop_remove_task(debug->task);
     free(debug->points);
@@ -319,12 +326,13 @@ void machine_debug_step(struct machine *machine, unsigned index, bool interrupts
     cpu_step(cpu, flags);
     struct machine_stop stop = {.hart = hart_take_stop(hart)};
     note_pass(cpu, stop.hart.reason);
-    if (stop.hart.reason == HART_STOP_NONE)
-        return;
     pthread_mutex_lock(&machine->lock);
-    cpu->told = true;
-    cpu->stop = stop;
+    if (stop.hart.reason != HART_STOP_NONE) {
+        cpu->told = true;
+        cpu->stop = stop;
+    }
     pthread_mutex_unlock(&machine->lock);
+    machine_serve_requests(machine); /* the instruction may have been the guest's last */
 }
 
 void machine_debug_step_range(struct machine *machine, unsigned index, uint64_t start, uint64_t end,

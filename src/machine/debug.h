@@ -21,7 +21,8 @@ struct machine_debug_hooks {
 
 /* One debugger at a time: false if there is one. Harts run on as they did. */
 bool machine_debug_attach(struct machine *machine, const struct machine_debug_hooks *hooks);
-/* All points go, and all harts run on, but for those in `held`. */
+/* All points go, and all harts run on, but for those in `held`; as long as there are any, guest
+ * time stays as it is. */
 void machine_debug_detach(struct machine *machine, uint64_t held);
 
 /* Resets the machine before it returns; harts that are held stay so, at their first instruction.
@@ -56,7 +57,8 @@ void machine_debug_freeze(struct machine *machine, bool frozen);
 
 /*
  * Executes one instruction of a held hart, on the calling thread, which costs no switch to another
- * one. Without `interrupts` those that are pending stay so.
+ * one. Without `interrupts` those that are pending stay so. A reset or an end that the guest asks
+ * for with it happens at once.
  */
 void machine_debug_step(struct machine *machine, unsigned index, bool interrupts);
 

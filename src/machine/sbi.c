@@ -218,6 +218,7 @@ static struct sbi_result hsm_start(struct cpu *cpu, const uint64_t *args)
         target->start_pc = args[1];
         target->start_opaque = args[2];
         target->hsm = HSM_START_PENDING;
+        target->parked = false; /* its thread is about to change its state, held or not */
         pthread_cond_broadcast(&machine->changed);
     }
     pthread_mutex_unlock(&machine->lock);

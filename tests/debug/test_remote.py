@@ -1,14 +1,17 @@
 """The protocol itself: each packet with a right answer and with malformed input; bad clients."""
 
 import json
+import pathlib
 import re
 import socket
 import struct
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 
+from qmp import Qmp
 from remote import Closed, Remote, Silent, Stop, escape, expand, frame, unescape
-from targets import DebugTest, ON_QEMU, line, symbols
+from targets import DebugTest, ON_QEMU, Target, image, line, symbols
 
 RAM = 0x80000000
 RAM_SIZE = 64 << 20
@@ -967,6 +970,19 @@ class Clients(RemoteTest):
         self.vanish()
         self.assertEqual(len(self.client.read_memory(RAM, 16)), 16)
 
+    def test_vanishes_and_time_stands_still(self):
+        # Nor does it begin before a client lets harts run.
+        before = self.client.monitor("mmio read 8 0x200bff8")
+        self.vanish()
+        self.assertEqual(self.client.monitor("mmio read 8 0x200bff8"), before)
+        self.run_to("step_once")
+        before = self.client.monitor("mmio read 8 0x200bff8")
+        self.vanish()
+        self.assertEqual(self.client.monitor("mmio read 8 0x200bff8"), before)
+        self.ok("D")
+        self.vanish()
+        self.assertNotEqual(self.client.monitor("mmio read 8 0x200bff8"), before)
+
     def test_its_breakpoints_go_with_it(self):
         self.run_to("step_once")
         self.ok(f"Z0,{self.symbol('step_once'):x},2")
@@ -1082,6 +1098,21 @@ class NonStop(RemoteTest):
         after = [self.client.read_number(self.symbol("counters") + 8 * hart) for hart in range(4)]
         self.assertGreater(after[2], before[2])
         self.assertEqual(after[:2] + after[3:], before[:2] + before[3:])
+
+    def test_breakpoint_that_is_gone(self):
+        """It is still why harts stopped that are told of later."""
+        if not self.reported():
+            self.stop_all()
+        place = self.symbol("acquire")
+        self.ok(f"Z0,{place:x},2")
+        self.ok("vCont;c")
+        first = self.client.notification()
+        time.sleep(0.1)
+        self.ok(f"z0,{place:x},2")
+        stops = self.stops(first)
+        self.assertGreater(len(stops), 1)
+        for stop in stops:
+            self.assertIn("swbreak", stop.fields)
 
     def test_interrupt_all(self):
         if not self.reported():
@@ -1386,3 +1417,233 @@ class Kernel(RemoteTest):
         self.ok("Z2,20010,8")
         stop = self.client.resume("vCont;c")
         self.assertEqual(int(stop.fields["watch"], 16), 0x20010, stop)
+
+
+class Shared(RemoteTest):
+    """A machine that others pause, reset and end while a debugger has it."""
+
+    program = "harts"
+    harts = 4
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="hartvisor-debug-")
+        self.addCleanup(folder.cleanup)
+        self.control = f"{folder.name}/control"
+        self.image = pathlib.Path(folder.name) / "program.elf"
+        self.image.write_bytes(image(self.program).read_bytes())
+        self.machine = Target(self.program, harts=self.harts,
+                              options=["--firmware", self.image, "--control",
+                                       f"unix:{self.control}"])
+        self.addCleanup(self.machine.close)
+        self.machine.listening()
+        self.client = self.connect()
+
+    def qmp(self):
+        return Qmp(self.control).negotiate()
+
+    def test_paused_at_a_breakpoint(self):
+        """It was reported, and is passed by what continues."""
+        qmp = self.qmp()
+        place = self.symbol("take_turn")
+        self.ok(f"Z0,{place:x},2")
+        self.client.resume("vCont;c")
+        thread = self.client.resume("vCont;c").thread
+        for other in sorted({"1", "2", "3", "4"} - {thread}):  # which only spin
+            self.ok(f"Hg{other}")
+            self.ok(f"P20={struct.pack('<Q', self.symbol('spin')).hex()}")
+        for _ in range(10):
+            qmp.execute("stop")
+            qmp.execute("cont")
+            turns = self.client.read_number(self.symbol("turns"))
+            self.client.resume(f"vCont;c:{thread}")
+            self.assertEqual(self.client.read_number(self.symbol("turns")), turns + 1)
+
+    def test_continues_while_paused(self):
+        qmp = self.qmp()
+        self.ok(f"Z0,{self.symbol('take_turn'):x},2")
+        self.client.resume("vCont;c")
+        qmp.execute("stop")
+        self.client.send("vCont;c")
+        self.assertTrue(self.client.silent(0.2))
+        qmp.execute("cont")
+        self.assertEqual(self.client.stop().number, 5)
+
+    def test_reset_that_fails(self):
+        """The machine ends within the command, and the session with it."""
+        self.run_to("take_turn")
+        self.image.unlink()
+        try:
+            self.client.monitor("reset")
+        except (Closed, Silent):
+            pass
+        self.assertEqual(self.machine.process.wait(10), 125)
+
+    def test_end_while_it_stands(self):
+        self.run_to("take_turn")
+        self.qmp().execute("quit")
+        self.assertEqual(self.machine.process.wait(10), 0)
+
+    def test_step_that_ends_the_machine(self):
+        for packet in ("vCont;s:2", "vCont;r{0:x},{0:x}:2"):
+            with self.subTest(packet=packet):
+                self.place_store(2, 0x5555)
+                stop = self.client.resume(packet.format(RAM + 0x100000))
+                self.assertEqual(stop.text[:3], "W00")
+                self.assertEqual(self.machine.process.wait(10), 0)
+                self.setUp()
+
+    def test_step_that_resets_the_machine(self):
+        for packet in ("vCont;s:2", "vCont;s:2;c"):
+            self.place_store(2, 0x7777)
+            stop = self.client.resume(packet)
+            self.assertEqual(stop.thread, "2")
+            if not packet.endswith("c"):
+                self.assertEqual(int.from_bytes(bytes.fromhex(stop.fields["20"]), "little"), 0x1000)
+            self.ok("Hg1")
+            self.client.resume("vCont;s:1")
+
+    def place_store(self, thread, value):
+        """The hart is about to tell the finisher something."""
+        self.run_to("take_turn")
+        self.ok(f"M{RAM + 0x100000:x},4:23a0f500")  # sw a5, 0(a1)
+        self.ok(f"Hg{thread}")
+        for register, content in ((11, 0x100000), (15, value), (PC, RAM + 0x100000)):
+            self.ok(f"P{register:x}={struct.pack('<Q', content).hex()}")
+
+    def test_reset_while_it_runs(self):
+        qmp = self.qmp()
+        self.run_to("take_turn")
+        self.client.send("vCont;c")
+        for _ in range(5):
+            time.sleep(0.02)
+            qmp.execute("system_reset")
+        time.sleep(0.1)
+        self.client.interrupt()
+        self.assertEqual(self.client.stop().number, 2)
+        self.assertGreater(self.client.read_number(self.symbol("turns")), 0)
+
+
+class SeveralStops(RemoteTest):
+    """What harts do at the same time is told once, and of the hart that the client asks for."""
+
+    program = "harts"
+    harts = 4
+
+    def test_all_step_and_continue(self):
+        """Ends of steps that nobody was told of are not told later."""
+        self.run_to("take_turn")
+        for _ in range(3):
+            before = [self.pc_of(thread) for thread in range(1, 5)]
+            self.assertEqual(self.client.resume("vCont;s").number, 5)
+            after = [self.pc_of(thread) for thread in range(1, 5)]
+            self.assertTrue(all(a != b for a, b in zip(after, before)), (before, after))
+        place = self.symbol("release")
+        self.ok(f"Z0,{place:x},2")
+        stop = self.client.resume("vCont;c")
+        self.assertEqual(self.register(PC), place, stop)
+
+    def pc_of(self, thread):
+        self.ok(f"Hg{thread}")
+        return self.register(PC)
+
+    def test_selected_thread_is_that_of_the_stop(self):
+        self.run_to("take_turn")
+        for thread in ("2", "1", "3"):
+            self.ok("Hg4")
+            stop = self.client.resume(f"vCont;s:{thread}")
+            self.assertEqual(stop.thread, thread)
+            self.assertEqual(self.client.ask("qC"), f"QC{thread}")
+            self.assertEqual(self.client.ask("p20"), stop.fields["20"])
+
+    def test_interrupt_and_continue_at_once(self):
+        """Written in one piece while harts stop all the time: an answer to each."""
+        self.ok(f"Z0,{self.symbol('take_turn'):x},2")
+        for _ in range(300):
+            self.client.write(frame(b"vCont;c") + b"\x03" + frame(b"vCont;c"))
+            self.assertIn(self.client.stop().number, (2, 5))
+            self.assertIn(self.client.stop().number, (2, 5))
+
+    def test_watchpoint_that_is_gone(self):
+        """What several harts were about to do is not told after the client has lost interest."""
+        point = f"2,{self.symbol('lock'):x},4"
+        for _ in range(20):
+            self.ok(f"Z{point}")
+            self.assertIn("watch", self.client.resume("vCont;c").fields)
+            self.ok(f"z{point}")
+            self.client.send("vCont;c")
+            self.assertTrue(self.client.silent(0.02))
+            self.client.interrupt()
+            self.assertEqual(self.client.stop().number, 2)
+
+    def test_many_stops_and_range_steps(self):
+        self.ok(f"Z0,{self.symbol('take_turn'):x},2")
+        start = self.symbol("acquire")
+        for _ in range(200):
+            stop = self.client.resume("vCont;c")
+            self.ok(f"Hg{stop.thread}")
+            self.assertEqual(self.register(PC), self.symbol("take_turn"), stop)
+            stop = self.client.resume(f"vCont;r{start:x},{start + 8:x}:{stop.thread};c")
+            self.assertEqual(stop.number, 5)
+
+
+class Bounds(RemoteTest):
+    """What a guest's tables can do to a debugger."""
+
+    program = "kernel"
+
+    def test_tables_that_lead_to_themselves(self):
+        self.ok(f"Z1,{self.symbol('user_work'):x},2")
+        self.client.resume("vCont;c")
+        satp = csr_number(self, "satp")
+        self.ok("Qqemu.PhyMemMode:1")
+        table = 0x83000000
+        self.ok(f"M{table:x},1000:" + struct.pack("<Q", table >> 2 | 1).hex() * 512)
+        self.ok(f"P{satp:x}={struct.pack('<Q', 10 << 60 | table >> 12).hex()}")
+        self.assertIn("more", self.client.monitor("info mappings"))
+
+    def test_regions_between_the_halves(self):
+        """From an address that is not canonical to the upper half in one step."""
+        self.ok(f"Z1,{self.symbol('user_work'):x},2")
+        self.client.resume("vCont;c")
+        satp = csr_number(self, "satp")
+        half = 1 << {8: 38, 9: 47, 10: 56}[self.register(satp) >> 60]
+        for address in (half, (1 << 60) + 0x123):
+            self.assertEqual(self.hole_at(address), (half, 2**64 - half))
+        # Without a table nothing is mapped.
+        self.ok(f"P{satp:x}={struct.pack('<Q', 8 << 60).hex()}")
+        self.assertEqual(self.hole_at(0x1000), (0, 1 << 38))
+        self.assertEqual(self.hole_at(2**64 - 0x1000), (2**64 - (1 << 38), 2**64))
+
+    def hole_at(self, address):
+        reply = dict(pair.split(":") for pair in
+                     self.client.ask(f"qMemoryRegionInfo:{address:x}").split(";") if pair)
+        self.assertNotIn("permissions", reply)
+        return int(reply["start"], 16), int(reply["start"], 16) + int(reply["size"], 16)
+
+
+class Silence(RemoteTest):
+    """A client that never asks for anything is connected."""
+
+    harts = 1
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="hartvisor-debug-")
+        self.addCleanup(self.folder.cleanup)
+
+    def test_guest_is_lost_and_the_client_leaves(self):
+        """It never knew of the stop: the machine goes on to its end."""
+        # Some counting, then an illegal instruction without a handler.
+        program = pathlib.Path(self.folder.name) / "program"
+        program.write_bytes(struct.pack("<IIII", 0x100002b7, 0xfff28293, 0xfe029ee3, 0))
+        self.machine = Target("kernel", options=["--kernel", program])
+        self.addCleanup(self.machine.close)
+        self.machine.listening()
+        self.client = self.connect()
+        self.client.ask("?")
+        self.assertTrue(self.client.ask("D").startswith("OK"))
+        self.client.close()
+        other = self.connect()
+        time.sleep(3)
+        self.assertIsNone(self.machine.process.poll())
+        other.close()
+        self.assertEqual(self.machine.process.wait(10), 125)

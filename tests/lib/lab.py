@@ -156,7 +156,8 @@ class Machine:
                      "-append", self.kernel_arguments(iommu, append),
                      "-qmp", f"unix:{self.socket},server=on,wait=off"]
         if iommu:
-            self.argv += ["-device", "intel-iommu,intremap=on"]
+            # 39 bits, as many a client's processor has; QEMU's default depends on its release.
+            self.argv += ["-device", "intel-iommu,intremap=on,aw-bits=39"]
         if share:
             self.argv += ["-virtfs", f"local,path={share},mount_tag=host,security_model=none,"
                                      "multidevs=remap"]

@@ -56,7 +56,8 @@ class Facts(_Probed):
                      # PCIe's errors and 4 KiB of configuration: not for a conventional device.
                      "irq err: Invalid argument", r"region 7: size=0x100 .*",
                      "irq req: count=1 .*", "extension cache-coherent: 0",
-                     "iommu: page-sizes=0x40201000", "mappings: 65535", "iova: 0x0-0xfedfffff", "iova: 0xfef00000-0x7fffffffff",
+                     "iommu: page-sizes=0x40201000", "mappings: 65535",
+                     "iova: 0x0-0xfedfffff", "iova: 0xfef00000-0x7fffffffff",
                      "config: vendor=1234 device=11e8 .*"):
             self.assertRegex(text, rf"(?m)^{line}$")
 
@@ -155,6 +156,8 @@ class NoIommu(_Probed):
         self.assertEqual(self.lab.check("ls /sys/kernel/iommu_groups; ls /sys/class/iommu"), "")
         self.assertEqual(self.lab.bind(address), "")
         self.assertIn("is in no IOMMU group", self.probe("info", "edu", status=1))
+        # The last that is done with this lab.
+        self.assertEqual(self.lab.leave(), 0)
 
 
 class Devices(LabTest):

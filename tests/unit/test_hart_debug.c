@@ -289,6 +289,59 @@ static void watched_sequences_come_to_an_end(void **state)
     finish();
 }
 
+/* Code in a page that PMP divides is fetched instruction by instruction. */
+static void breakpoints_lie_in_divided_pages(void **state)
+{
+    const struct hart_point point = breakpoint(CODE + 12);
+    start();
+    assemble_loop();
+    guest_set_csr(&guest, "pmpaddr0", (CODE + 0x800) >> 2);
+    guest_set_csr(&guest, "pmpaddr1", UINT64_MAX);
+    guest_set_csr(&guest, "pmpcfg0", 0x1f0f);
+    set_breaks(&point, 1);
+    hart->pc = CODE;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_stops(HART_STOP_BREAK, CODE + 12);
+        assert_int_equal(hart->x[12], i);
+        hart_debug_step(hart, 0);
+        assert_int_equal(hart->pc, CODE + 16);
+    }
+    set_breaks(NULL, 0);
+    assert_stops(HART_STOP_NONE, CODE + 28);
+    assert_int_equal(hart->x[10], 5050);
+    finish();
+}
+
+/* A breakpoint in a page that is not there yet: the fault is the guest's, and the stop comes when
+ * the instruction can be fetched. */
+static void breakpoints_wait_for_their_page(void **state)
+{
+    const uint64_t table = RAM + 0x10000, va = 0x4000;
+    const struct hart_point point = breakpoint(va);
+    start();
+    guest.at = DATA;
+    INSN(&guest, addi, .rd = 10, .rs1 = 10, .imm = 1);
+    guest_set_csr(&guest, "satp", UINT64_C(8) << 60 | table >> 12);
+    guest_set_csr(&guest, "medeleg", 0);
+    guest.at = HANDLER;
+    INSN(&guest, sd, .rs1 = 31);
+    set_breaks(&point, 1);
+    hart_set_privilege(hart, PRIVILEGE_SUPERVISOR);
+    hart->pc = va;
+    assert_stops(HART_STOP_NONE, HANDLER + 4);
+    assert_int_equal(hart->mcause, TRAP_FETCH_PAGE);
+
+    guest_store(&guest, table, RAM >> 2 | 0xcf);
+    hart_sfence(hart, 0, UINT64_MAX, UINT64_MAX);
+    hart_set_privilege(hart, PRIVILEGE_SUPERVISOR);
+    hart->pc = va;
+    assert_stops(HART_STOP_BREAK, va);
+    hart_debug_step(hart, 0);
+    assert_int_equal(hart->pc, va + 4);
+    assert_int_equal(hart->x[10], 1);
+    finish();
+}
+
 /* --- Catches, steps, memory ------------------------------------------------------------------ */
 
 static void traps_calls_and_waits_are_caught(void **state)
@@ -315,6 +368,9 @@ static void traps_calls_and_waits_are_caught(void **state)
     assert_int_equal(hart->pc, CODE + 4);
     hart_set_privilege(hart, PRIVILEGE_SUPERVISOR);
     assert_stops(HART_STOP_CALL, CODE + 4);
+    hart_debug_step(hart, HART_STEP_BREAKS);
+    assert_int_equal(hart_take_stop(hart).reason, HART_STOP_CALL);
+    assert_int_equal(hart->pc, CODE + 4);
     hart_debug_step(hart, 0);
     assert_int_equal(hart->mcause, TRAP_ECALL_S);
     finish();
@@ -372,6 +428,8 @@ int main(void)
         cmocka_unit_test(conditions_and_address_spaces_decide),
         cmocka_unit_test(breakpoints_may_be_anywhere),
         cmocka_unit_test(breakpoints_lie_between_lr_and_sc),
+        cmocka_unit_test(breakpoints_lie_in_divided_pages),
+        cmocka_unit_test(breakpoints_wait_for_their_page),
         cmocka_unit_test(watchpoints_are_exact_to_the_byte),
         cmocka_unit_test(watched_sequences_come_to_an_end),
         cmocka_unit_test(traps_calls_and_waits_are_caught),
