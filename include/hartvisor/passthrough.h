@@ -331,8 +331,8 @@ struct machine_config;
 /*
  * Enters a device in the configuration of a machine that is still to be created, after checking
  * what can be checked without opening it: IOMMU, group, driver. Fails for a device that is entered
- * already. The configuration points to info.name, which lives until the next scan: the machine is
- * to be created before that.
+ * already. The configuration then points to info.name, and like its other strings that must live as
+ * long as the machine: until the next scan.
  */
 bool passthrough_manager_attach(const struct passthrough_manager *manager,
                                 const struct passthrough_device *device,

@@ -223,17 +223,18 @@ static void kernel_usable(struct vfio *vfio, struct vfio_range *ranges, size_t *
 static bool explain_map(const struct vfio *vfio, int number, uint64_t size, struct error *err)
 {
     struct rlimit limit = {0};
+    unsigned long long needed = size / 1024 + 1024;
     getrlimit(RLIMIT_MEMLOCK, &limit);
     if (number != ENOMEM || limit.rlim_cur == RLIM_INFINITY)
         return error_set_errno(err, number, "%s: the IOMMU cannot map %llu MiB of guest RAM",
                                vfio->name, (unsigned long long)(size >> 20));
-    return error_set(err,
-                     "%s: the guest's RAM must stay in memory, but the limit of locked memory "
-                     "(RLIMIT_MEMLOCK, 'ulimit -l') is %llu KiB, and %llu are needed: raise it in "
-                     "/etc/security/limits.conf ('USER - memlock unlimited'), or as root with "
-                     "'prlimit --memlock=unlimited hartvisor ...'",
-                     vfio->name, (unsigned long long)(limit.rlim_cur >> 10),
-                     (unsigned long long)((size >> 10) + 1024));
+    return error_set(
+        err,
+        "%s: the guest's RAM must stay in memory, but the limit of locked memory "
+        "(RLIMIT_MEMLOCK, 'ulimit -l') is %llu KiB, and at least %llu are needed: raise it in "
+        "/etc/security/limits.conf ('USER - memlock unlimited'), or as root with "
+        "'prlimit --memlock=unlimited hartvisor ...'",
+        vfio->name, (unsigned long long)(limit.rlim_cur >> 10), needed);
 }
 
 static bool kernel_dma_map(struct vfio *vfio, uint64_t iova, uint64_t size, uint8_t *host,

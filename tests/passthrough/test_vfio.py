@@ -16,6 +16,7 @@ from lab import LabTest
 
 HERE = pathlib.Path(__file__).parent
 FAILED = 125
+EXAMPLE = lab.HARTVISOR.parent / "docs" / "examples" / "passthrough"
 
 
 def edu_device(machine, name):
@@ -44,8 +45,8 @@ class _GuestTest(LabTest):
             built = program.compile_kernel(cls.class_folder, (HERE / source).read_text(),
                                            f"-I{HERE}", *options, name=name)
             files[name] = built.read_bytes()
-        cls.lab = cls.boot_for_class(*cls.devices, programs=[lab.HARTVISOR], files=files,
-                                     **cls.options)
+        cls.lab = cls.boot_for_class(*cls.devices, programs=[lab.HARTVISOR, EXAMPLE],
+                                     files=files, **cls.options)
         for name in cls.devices:
             cls.lab.bind(cls.lab.at[name])
 
@@ -107,6 +108,14 @@ class Edu(_GuestTest):
         self.assertEqual(status, FAILED)
         self.assertIn("/absent", text)
 
+    def test_example(self):
+        status, text = self.lab.run(f"timeout 60 passthrough /edu {self.lab.at['wide']}", 90)
+        self.assertEqual(status, 0, text)
+        self.assertIn("edu: all right", text)
+        status, text = self.lab.run(f"passthrough /edu {self.lab.at['wide']} 00:1f.0")
+        self.assertEqual(status, 1)
+        self.assertIn("passthrough: 0000:00:1f.0 has no driver", text)
+
     def test_killed_while_transferring(self):
         self.begin("busy", "wide")
         self.lab.check("kill -9 $(cat /tmp/pid)")
@@ -157,7 +166,7 @@ class Edu(_GuestTest):
         self.addCleanup(self.lab.run, f"chown 0 /dev/vfio/{group}")
         status, text = self.lab.run(f"su user -c 'ulimit -l 1024; {command}' < /dev/null")
         self.assertEqual(status, FAILED)
-        self.assertIn("(RLIMIT_MEMLOCK, 'ulimit -l') is 1024 KiB, and 33792 are needed", text)
+        self.assertIn("(RLIMIT_MEMLOCK, 'ulimit -l') is 1024 KiB, and at least 33792 are needed", text)
 
 
 if guest.LONG:
