@@ -228,31 +228,19 @@ class _Page(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Debian(_GuestTest):
-    """A whole Linux guest with three devices at once, and Debian's drivers for them."""
-
-    devices = ("nvme", "e1000e", "rng")
-    command = """
-        head -c 65536 /dev/urandom > /tmp/data
-        dd if=/tmp/data of=/dev/nvme0n1 bs=4096 seek=64 conv=fsync 2> /dev/null
-        echo 3 > /proc/sys/vm/drop_caches
-        dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | cmp - /tmp/data && echo disk: same
-        echo disk: $(md5sum < /tmp/data)
-        echo queues: $(grep -c PCI-MSIX.*nvme0q /proc/interrupts)
-
-        insmod /e1000e.ko
+NETWORK = """
         ip link set eth0 up
         ip address add 10.0.2.15/24 dev eth0
         until ping -c 1 -W 5 10.0.2.2 > /dev/null; do sleep 1; done
         ping -c 3 -W 10 10.0.2.2 | grep received
         echo page: $(wget -q -O - http://10.0.2.2:PORT/ | md5sum)
-        grep -c PCI-MSIX.*eth0 /proc/interrupts
+"""
 
-        for one in $(cat /sys/class/misc/hw_random/rng_available); do
-            echo $one > /sys/class/misc/hw_random/rng_current
-            echo $one: $(head -c 64 /dev/hwrng | wc -c) bytes
-        done
-    """
+
+class _DebianTest(_GuestTest):
+    """A whole Linux guest, with Debian's drivers for the devices."""
+
+    command = ""
 
     @classmethod
     def setUpClass(cls):
@@ -274,16 +262,45 @@ class Debian(_GuestTest):
         cls.options = {"share": folder, "network": {"restrict": False}}
         super().setUpClass()
 
-    def test_devices(self):
+    def run_debian(self, *options):
         # Translating costs an emulated host more than it gains.
         devices = " ".join(f"--passthrough {self.lab.at[name]}" for name in self.devices)
         status, text = self.lab.run(
             "timeout 400 hartvisor run -m 96M --engine interp -k /mnt/host/kernel "
-            f"-i /mnt/host/initrd -a '{guest.APPEND}' {devices} < /dev/null", 420)
+            f"-i /mnt/host/initrd -a '{guest.APPEND}' {' '.join(options)} {devices} < /dev/null",
+            420)
         self.assertEqual(status, 0, text)
-        for expected in ("disk: same", "queues: 2", "3 packets received",
-                         f"page: {hashlib.md5(self.page).hexdigest()}",
-                         "virtio_rng.0: 64 bytes", "virtio_rng.1: 64 bytes"):
+        return text
+
+    def check_network(self, text):
+        self.assertIn("3 packets received", text)
+        self.assertIn(f"page: {hashlib.md5(self.page).hexdigest()}", text)
+
+
+class Debian(_DebianTest):
+    """Three devices at once, by MSI-X."""
+
+    devices = ("nvme", "e1000e", "rng")
+    command = """
+        head -c 65536 /dev/urandom > /tmp/data
+        dd if=/tmp/data of=/dev/nvme0n1 bs=4096 seek=64 conv=fsync 2> /dev/null
+        echo 3 > /proc/sys/vm/drop_caches
+        dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | cmp - /tmp/data && echo disk: same
+        echo disk: $(md5sum < /tmp/data)
+        echo queues: $(grep -c PCI-MSIX.*nvme0q /proc/interrupts)
+        insmod /e1000e.ko
+    """ + NETWORK + """
+        for one in $(cat /sys/class/misc/hw_random/rng_available); do
+            echo $one > /sys/class/misc/hw_random/rng_current
+            echo $one: $(head -c 64 /dev/hwrng | wc -c) bytes
+        done
+    """
+
+    def test_devices(self):
+        text = self.run_debian()
+        self.check_network(text)
+        for expected in ("disk: same", "queues: 2", "virtio_rng.0: 64 bytes",
+                         "virtio_rng.1: 64 bytes"):
             self.assertIn(expected, text)
         # The host finds what the guest has written.
         self.lab.bind(self.lab.at["nvme"], None)
@@ -291,6 +308,24 @@ class Debian(_GuestTest):
         digest = self.lab.check(
             "dd if=/dev/nvme0n1 bs=4096 skip=64 count=16 2> /dev/null | md5sum").split()[0]
         self.assertIn(f"disk: {digest}", text)
+
+
+if guest.LONG:
+    class Wires(_DebianTest):
+        """A network card by INTx behind a root port, on either interrupt controller."""
+
+        devices = ("e1000e",)
+        command = "insmod /e1000e.ko IntMode=0" + NETWORK + "grep eth0 /proc/interrupts"
+
+        def test_aplic(self):
+            text = self.run_debian("--aia on")
+            self.check_network(text)
+            self.assertRegex(text, r"APLIC-MSI.* Level +-fasteoi +eth0")
+
+        def test_plic(self):
+            text = self.run_debian("--aia off")
+            self.check_network(text)
+            self.assertRegex(text, r"SiFive PLIC .*eth0")
 
 
 class NoIommu(_GuestTest):
