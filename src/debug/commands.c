@@ -4,8 +4,8 @@
 #include "debug/session.h"
 
 const struct command *const command_tables[] = {
-    run_commands,  register_commands, memory_commands,  point_commands, query_commands,
-    lldb_commands, transfer_commands, monitor_commands, NULL,
+    run_commands,   process_commands, register_commands, memory_commands,  point_commands,
+    query_commands, lldb_commands,    transfer_commands, monitor_commands, NULL,
 };
 
 /* --- Arguments -------------------------------------------------------------------------------- */

@@ -94,9 +94,9 @@ static struct json_object *thread_object(struct debug_session *session, unsigned
     bool told = index == session->stopped_hart;
     if (told)
         json_object_object_add(object, "signal",
-                               json_object_new_int((int)run_signal(session, index)));
+                               json_object_new_int((int)stop_signal(session, index)));
     json_object_object_add(object, "reason",
-                           json_object_new_string(told ? run_reason(session, index) : "none"));
+                           json_object_new_string(told ? stop_reason(session, index) : "none"));
     static const uint8_t expedited[] = {1, 2, 8, REGISTER_PC};
     for (unsigned i = 0; i < sizeof(expedited); i++) {
         struct buffer text = {0};
@@ -137,9 +137,9 @@ static void handle_stop_info(struct debug_session *session, const struct argumen
     if (thread < 1 || thread > (int)session->hart_count)
         reply_error(session, REMOTE_EINVAL, "there is no such thread");
     else if (thread == (int)session->stopped_hart + 1)
-        run_stop_reply(session, (unsigned)thread - 1);
+        stop_reply(session, (unsigned)thread - 1);
     else
-        run_idle_reply(session, (unsigned)thread - 1);
+        stop_idle_reply(session, (unsigned)thread - 1);
 }
 
 /* --- Memory

@@ -1,5 +1,5 @@
 /*
- * Running and stopping: vCont and its elders, stop replies, all-stop and non-stop mode.
+ * Running and stopping: vCont and its elders, all-stop and non-stop mode.
  *
  * All-stop: `running` from the packet that lets harts go until the stop reply. When a hart stops by
  * itself the others are held at once, on its thread; run_stopped then waits for them and tells the
@@ -15,136 +15,15 @@
 
 #include "debug/session.h"
 
-enum { SIGNAL_INT = 2, SIGNAL_ILL = 4, SIGNAL_TRAP = 5, SIGNAL_SEGV = 11 };
-
 static uint64_t all_harts(const struct debug_session *session)
 {
     return UINT64_MAX >> (64 - session->hart_count);
 }
 
-/* --- Stop replies ------------------------------------------------------------------------------
- */
-
-unsigned run_signal(const struct debug_session *session, unsigned index)
-{
-    const struct session_hart *hart = &session->harts[index];
-    if (hart->asked)
-        return SIGNAL_INT;
-    if (hart->stop.hart.reason != HART_STOP_LOST)
-        return SIGNAL_TRAP;
-    return hart->stop.hart.cause == TRAP_ILLEGAL ? SIGNAL_ILL : SIGNAL_SEGV;
-}
-
-/* In LLDB's words. */
-const char *run_reason(const struct debug_session *session, unsigned index)
-{
-    static const char *const reasons[] = {
-        [HART_STOP_NONE] = "trace",       [HART_STOP_BREAK] = "breakpoint",
-        [HART_STOP_WATCH] = "watchpoint", [HART_STOP_TRAP] = "exception",
-        [HART_STOP_CALL] = "exception",   [HART_STOP_WAIT] = "exception",
-        [HART_STOP_LOST] = "exception",
-    };
-    const struct session_hart *hart = &session->harts[index];
-    if (hart->asked || !hart->ran)
-        return "signal"; /* it was stopped from outside */
-    return reasons[hart->stop.hart.reason];
-}
-
-static void put_reason(struct debug_session *session, unsigned index)
-{
-    struct session_hart *hart = &session->harts[index];
-    const struct hart_stop *stop = &hart->stop.hart;
-    uint64_t pc = machine_debug_hart(session->machine, index)->pc;
-    const char *watch = stop->accesses == 1 << ACCESS_STORE  ? "watch"
-                        : stop->accesses == 1 << ACCESS_LOAD ? "rwatch"
-                                                             : "awatch";
-    bool hardware = points_is_hardware(session->points, pc);
-    if (!hart->asked && hart->stop.started && session->thread_events)
-        buffer_text(&session->reply, "create:;");
-    else if (!hart->asked && stop->reason == HART_STOP_WATCH)
-        buffer_format(&session->reply, "%s:%llx;", watch, (unsigned long long)stop->address);
-    else if (!hart->asked && stop->reason == HART_STOP_BREAK &&
-             (hardware ? session->hwbreak : session->swbreak))
-        buffer_text(&session->reply, hardware ? "hwbreak:;" : "swbreak:;");
-    buffer_format(&session->reply, "reason:%s;", run_reason(session, index));
-    if (session->threads_in_stop && !hart->asked &&
-        stop->reason == HART_STOP_WATCH) { /* address and index, as text in hex */
-        char text[32];
-        int length = snprintf(text, sizeof(text), "%llu 0", (unsigned long long)stop->address);
-        buffer_text(&session->reply, "description:");
-        buffer_hex(&session->reply, text, (size_t)length);
-        buffer_text(&session->reply, ";");
-    }
-}
-
-/* What LLDB asks for with QListThreadsInStopReply. */
-static void put_threads(struct debug_session *session)
-{
-    for (unsigned i = 0; i < session->hart_count; i++)
-        buffer_format(&session->reply, "%s%x", i ? "," : "threads:", i + 1);
-    for (unsigned i = 0; i < session->hart_count; i++)
-        buffer_format(&session->reply, "%s%llx", i ? "," : ";thread-pcs:",
-                      (unsigned long long)machine_debug_hart(session->machine, i)->pc);
-    buffer_text(&session->reply, ";");
-}
-
-/* Signal, thread, and the registers that every client reads next. */
-static void put_hart(struct debug_session *session, unsigned index, unsigned signal)
-{
-    static const uint8_t expedited[] = {1, 2, 8, REGISTER_PC};
-    struct hart *hart = machine_debug_hart(session->machine, index);
-    buffer_format(&session->reply, "T%02x", signal);
-    for (unsigned i = 0; i < ARRAY_SIZE(expedited); i++) {
-        uint64_t value;
-        register_read(hart, expedited[i], &value);
-        buffer_format(&session->reply, "%02x:", expedited[i]);
-        buffer_value(&session->reply, value, 8);
-        buffer_text(&session->reply, ";");
-    }
-    buffer_text(&session->reply, "thread:");
-    reply_thread(session, index);
-    buffer_format(&session->reply, ";core:%x;", index);
-}
-
-void run_idle_reply(struct debug_session *session, unsigned index)
-{
-    put_hart(session, index, 0);
-    buffer_text(&session->reply, "reason:none;");
-}
-
-void run_stop_reply(struct debug_session *session, unsigned index)
-{
-    const struct session_hart *hart = &session->harts[index];
-    put_hart(session, index, hart->asked && session->non_stop ? 0 : run_signal(session, index));
-    put_reason(session, index);
-    if (session->threads_in_stop)
-        put_threads(session);
-}
-
-/* Says what no stop reply has a word for. */
-static void explain(struct debug_session *session, unsigned index)
-{
-    const struct session_hart *hart = &session->harts[index];
-    const struct hart_stop *stop = &hart->stop.hart;
-    struct hart *state = machine_debug_hart(session->machine, index);
-    if (hart->asked || session->non_stop)
-        return;
-    if (hart->stop.started)
-        session_print(session, "hart %u was started\n", index);
-    else if (stop->reason == HART_STOP_TRAP || stop->reason == HART_STOP_LOST)
-        session_print(session, "hart %u: %s%s\n", index, hart_cause_name(stop->cause),
-                      stop->reason == HART_STOP_LOST ? ", and there is no handler for it" : "");
-    else if (stop->reason == HART_STOP_CALL)
-        session_print(session, "hart %u calls SBI extension %#llx, function %llu\n", index,
-                      (unsigned long long)state->x[17], (unsigned long long)state->x[16]);
-    else if (stop->reason == HART_STOP_WAIT)
-        session_print(session, "hart %u is about to wait (wfi)\n", index);
-}
-
 /* --- What has stopped --------------------------------------------------------------------------
  */
 
-static void collect(struct debug_session *session)
+void run_collect(struct debug_session *session)
 {
     for (unsigned i = 0; i < session->hart_count; i++) {
         struct session_hart *hart = &session->harts[i];
@@ -179,10 +58,10 @@ static void stop_all(struct debug_session *session, unsigned index)
         if (hart->stop.hart.reason != HART_STOP_NONE) /* what it stopped for is still before it */
             machine_debug_pass(session->machine, i, false);
     }
-    explain(session, index);
+    stop_explain(session, index);
     tell(session, index);
     session->reply.size = 0;
-    run_stop_reply(session, index);
+    stop_reply(session, index);
 }
 
 static int first_pending(const struct debug_session *session)
@@ -200,7 +79,7 @@ static void stop_and_send(struct debug_session *session, unsigned index)
     session_send(session, '$', session->reply.data, session->reply.size);
 }
 
-static void hold_all(struct debug_session *session)
+void run_hold_all(struct debug_session *session)
 {
     machine_debug_hold(session->machine, all_harts(session));
     machine_debug_freeze(session->machine, session->freeze_time);
@@ -215,7 +94,7 @@ static void notify(struct debug_session *session)
     tell(session, (unsigned)next);
     struct buffer text = {0};
     session->reply.size = 0;
-    run_stop_reply(session, (unsigned)next);
+    stop_reply(session, (unsigned)next);
     buffer_text(&text, "Stop:");
     buffer_bytes(&text, session->reply.data, session->reply.size);
     session_send(session, '%', text.data, text.size);
@@ -228,15 +107,15 @@ void run_stopped(void *opaque)
     struct debug_session *session = opaque;
     if (!session->non_stop && !session->running)
         return; /* it is found when harts are to run again */
-    collect(session);
+    run_collect(session);
     if (session->non_stop) {
         notify(session);
         return;
     }
     if (first_pending(session) < 0)
         return; /* it was found before, and harts run again */
-    hold_all(session);
-    collect(session);
+    run_hold_all(session);
+    run_collect(session);
     stop_and_send(session, (unsigned)first_pending(session));
 }
 
@@ -244,8 +123,8 @@ void run_interrupt(struct debug_session *session)
 {
     if (session->non_stop || !session->running)
         return;
-    hold_all(session);
-    collect(session);
+    run_hold_all(session);
+    run_collect(session);
     int index = first_pending(session); /* it stopped just before */
     if (index < 0) {
         index = session->continue_thread > 0 ? session->continue_thread - 1 : 0;
@@ -280,7 +159,7 @@ void run_attach(struct debug_session *session)
     if (session->non_stop)
         return;
     machine_debug_set_all_stop(session->machine, true);
-    hold_all(session);
+    run_hold_all(session);
     for (unsigned i = 0; i < session->hart_count; i++) {
         session->harts[i].stopped = true;
         session->harts[i].asked = false;
@@ -290,20 +169,19 @@ void run_attach(struct debug_session *session)
             session->stopped_hart = i;
 }
 
-static void handle_why(struct debug_session *session, const struct argument *arguments,
-                       size_t count)
+void run_answer_why(struct debug_session *session, const struct argument *arguments, size_t count)
 {
     run_attach(session);
     if (!session->non_stop) {
         if (session->running)
             reply_error(session, REMOTE_EBUSY, "harts are running: interrupt them first");
         else
-            run_stop_reply(session, session->stopped_hart);
+            stop_reply(session, session->stopped_hart);
         return;
     }
     /* Tells of all that stand still, one after another. */
     uint64_t held = machine_debug_held(session->machine);
-    collect(session);
+    run_collect(session);
     for (unsigned i = 0; i < session->hart_count; i++) {
         struct session_hart *hart = &session->harts[i];
         hart->asked |= (held >> i & 1) && !hart->pending && !hart->stopped;
@@ -317,7 +195,7 @@ static void handle_why(struct debug_session *session, const struct argument *arg
         return;
     }
     tell(session, (unsigned)next);
-    run_stop_reply(session, (unsigned)next);
+    stop_reply(session, (unsigned)next);
 }
 
 /* GDB 13 gives up if an answer to ? is followed by a second one: what else stands still is told of
@@ -336,7 +214,7 @@ static void handle_stopped(struct debug_session *session, const struct argument 
         return;
     }
     tell(session, (unsigned)next);
-    run_stop_reply(session, (unsigned)next);
+    stop_reply(session, (unsigned)next);
 }
 
 /* --- Letting go --------------------------------------------------------------------------------
@@ -366,7 +244,7 @@ static void step(struct debug_session *session, unsigned index)
     struct session_hart *hart = &session->harts[index];
     let_go(session, index);
     machine_debug_step(session->machine, index, interrupts_step(session));
-    collect(session);
+    run_collect(session);
     hart->pending = true; /* a step has ended, if nothing else */
 }
 
@@ -406,7 +284,7 @@ static int start(struct debug_session *session, const struct action *actions)
 static void resume_all_stop(struct debug_session *session, const struct action *actions)
 {
     bool any = false;
-    collect(session);
+    run_collect(session);
     for (unsigned i = 0; i < session->hart_count; i++) {
         any |= actions[i].kind != ACTION_NONE;
         if (actions[i].kind == ACTION_NONE || !session->harts[i].pending)
@@ -424,8 +302,8 @@ static void resume_all_stop(struct debug_session *session, const struct action *
         session->no_reply = true;
         return;
     }
-    hold_all(session);
-    collect(session);
+    run_hold_all(session);
+    run_collect(session);
     stop_all(session, (unsigned)stepped);
 }
 
@@ -448,7 +326,7 @@ static void resume_non_stop(struct debug_session *session, struct action *action
     if (session->ended)
         return;
     machine_debug_hold(session->machine, stop);
-    collect(session);
+    run_collect(session);
     for (unsigned i = 0; i < session->hart_count; i++)
         if ((stop >> i & 1) && !session->harts[i].pending)
             session->harts[i].pending = session->harts[i].asked = true;
@@ -642,98 +520,6 @@ static void handle_set_step_mask(struct debug_session *session, const struct arg
     reply_ok(session);
 }
 
-/* --- The end, and beginning again --------------------------------------------------------------
- */
-
-/* Whether the process is meant that there is. */
-static bool is_process(struct debug_session *session, const struct argument *arguments,
-                       size_t count)
-{
-    if (!count || arguments[0].number == 1)
-        return true;
-    reply_error(session, REMOTE_EINVAL, "there is no process but 1");
-    return false;
-}
-
-static void handle_detach(struct debug_session *session, const struct argument *arguments,
-                          size_t count)
-{
-    if (!is_process(session, arguments, count))
-        return;
-    session_send(session, '$', "OK", 2);
-    session->no_reply = true;
-    session_end(session);
-}
-
-static void handle_kill(struct debug_session *session, const struct argument *arguments,
-                        size_t count)
-{
-    session->no_reply = true;
-    machine_quit(session->machine, 0);
-    session_end(session);
-}
-
-static void handle_vkill(struct debug_session *session, const struct argument *arguments,
-                         size_t count)
-{
-    if (!is_process(session, arguments, count))
-        return;
-    session_send(session, '$', "OK", 2);
-    if (!session->extended) {
-        handle_kill(session, arguments, count);
-        return;
-    }
-    /* The client may go on with vRun; if it does not, the machine ends with the session. */
-    session->no_reply = session->killed = true;
-    run_attach(session);
-    hold_all(session);
-}
-
-bool run_reset(struct debug_session *session)
-{
-    run_attach(session);
-    hold_all(session);
-    collect(session);
-    session->killed = session->running = false;
-    bool done = machine_debug_reset(session->machine);
-    for (unsigned i = 0; i < session->hart_count; i++)
-        session->harts[i] = (struct session_hart){.stopped = true};
-    session->stopped_hart = 0;
-    session->general_thread = session->continue_thread = THREAD_ANY;
-    return done;
-}
-
-static void handle_run(struct debug_session *session, const struct argument *arguments,
-                       size_t count)
-{
-    if (!run_reset(session))
-        reply_error(session, REMOTE_EIO, "the machine cannot be reset");
-    else if (session->non_stop)
-        handle_why(session, arguments, 0);
-    else
-        run_stop_reply(session, session->stopped_hart);
-}
-
-static void handle_restart(struct debug_session *session, const struct argument *arguments,
-                           size_t count)
-{
-    run_reset(session);
-    session->no_reply = true;
-}
-
-static void handle_vattach(struct debug_session *session, const struct argument *arguments,
-                           size_t count)
-{
-    handle_why(session, arguments, 0);
-}
-
-static void handle_extended(struct debug_session *session, const struct argument *arguments,
-                            size_t count)
-{
-    session->extended = true;
-    reply_ok(session);
-}
-
 const struct command run_commands[] = {
     {"vCont?", "", handle_vcont_query},
     {"vCont", "x", handle_vcont},
@@ -741,19 +527,12 @@ const struct command run_commands[] = {
     {"s", "?h", handle_step, .stands = true},
     {"C", "h?;h", handle_continue_signal, .stands = true},
     {"S", "h?;h", handle_step_signal, .stands = true},
-    {"?", "", handle_why},
+    {"?", "", run_answer_why},
     {"vStopped", "", handle_stopped},
     {"vCtrlC", "", handle_interrupt},
     {"QNonStop", ":h", handle_non_stop},
     {"qqemu.sstepbits", "", handle_step_bits},
     {"qqemu.sstep", "", handle_step_mask},
     {"Qqemu.sstep", "=h", handle_set_step_mask},
-    {"D", "?;h", handle_detach},
-    {"k", "", handle_kill},
-    {"vKill", "?;h", handle_vkill},
-    {"vAttach", "?;h", handle_vattach},
-    {"vRun", "?x", handle_run},
-    {"R", "?x", handle_restart},
-    {"!", "", handle_extended},
     {0},
 };

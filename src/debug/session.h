@@ -143,11 +143,27 @@ void run_attach(struct debug_session *session);
 void run_interrupt(struct debug_session *session);
 void run_stopped(void *session); /* machine_debug_hooks */
 void run_ended(struct debug_session *session, int status);
-void run_stop_reply(struct debug_session *session, unsigned hart);
+/* What ? is answered: in non-stop mode the first of all harts that stand still. */
+void run_answer_why(struct debug_session *session, const struct argument *arguments, size_t count);
+void run_hold_all(struct debug_session *session);
+/* Takes from the machine what harts have stopped for by themselves. */
+void run_collect(struct debug_session *session);
+
+/* --- Stop replies (stop.c) -------------------------------------------------------------------- */
+
+void stop_reply(struct debug_session *session, unsigned hart);
 /* Of a hart that only stands still with the others, for LLDB. */
-void run_idle_reply(struct debug_session *session, unsigned hart);
-unsigned run_signal(const struct debug_session *session, unsigned hart);
-const char *run_reason(const struct debug_session *session, unsigned hart);
+void stop_idle_reply(struct debug_session *session, unsigned hart);
+unsigned stop_signal(const struct debug_session *session, unsigned hart);
+const char *stop_reason(const struct debug_session *session, unsigned hart);
+/* Prints for the user what no stop reply has a word for. */
+void stop_explain(struct debug_session *session, unsigned hart);
+
+/* --- The machine as a process (process.c) ------------------------------------------------------
+ */
+
+extern const struct command process_commands[];
+
 bool run_reset(struct debug_session *session);
 
 /* --- Registers (registers.c, target.c) -------------------------------------------------------- */

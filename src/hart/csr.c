@@ -200,8 +200,7 @@ static uint64_t read_mip(struct hart *hart, unsigned number)
 
 static uint64_t read_sip(struct hart *hart, unsigned number)
 {
-    return (read_mip(hart, number) & hart->mideleg) |
-           (aia_mvip(hart) & virtual_interrupts(hart));
+    return (read_mip(hart, number) & hart->mideleg) | (aia_mvip(hart) & virtual_interrupts(hart));
 }
 
 static void mip_write(struct hart *hart, uint64_t value, uint64_t writable)
