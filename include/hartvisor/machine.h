@@ -23,11 +23,12 @@
 
 #include "hartvisor/error.h"
 
-#define MACHINE_MAX_CPUS   64
-#define MACHINE_MAX_DISKS  16
-#define MACHINE_MAX_NETS   8
-#define MACHINE_MAX_SHARES 8
-#define MACHINE_MAX_FLASH  2
+#define MACHINE_MAX_CPUS        64
+#define MACHINE_MAX_DISKS       16
+#define MACHINE_MAX_NETS        8
+#define MACHINE_MAX_SHARES      8
+#define MACHINE_MAX_FLASH       2
+#define MACHINE_MAX_PASSTHROUGH 16
 
 #define MACHINE_MIN_MEMORY (UINT64_C(4) << 20)
 #define MACHINE_MAX_MEMORY (UINT64_C(1) << 40)
@@ -38,7 +39,7 @@ enum machine_engine {
 };
 
 enum machine_aia {
-    MACHINE_AIA_AUTO, /* as the machine needs it: off */
+    MACHINE_AIA_AUTO, /* as the machine needs it: on with devices that are passed through */
     MACHINE_AIA_OFF,  /* a PLIC: wired interrupts */
     MACHINE_AIA_ON,   /* APLIC and IMSIC: wired and message-signalled interrupts */
 };
@@ -73,6 +74,13 @@ struct machine_flash {
     bool read_only;
 };
 
+/* A PCI device of the host's, bound to vfio-pci, that becomes the guest's. */
+struct machine_passthrough {
+    const char *address; /* as pci_address_parse takes it: "0000:01:00.0" */
+    const char *rom;     /* a file instead of the device's expansion ROM; NULL: its own */
+    unsigned no_mmap;    /* bit n: accesses to BAR n go through the kernel */
+};
+
 /* Strings stay the caller's, and are needed until machine_destroy. */
 struct machine_config {
     uint64_t memory_size; /* bytes; a multiple of 4096 */
@@ -95,6 +103,8 @@ struct machine_config {
     unsigned net_count;
     struct machine_share shares[MACHINE_MAX_SHARES];
     unsigned share_count;
+    struct machine_passthrough passthrough[MACHINE_MAX_PASSTHROUGH];
+    unsigned passthrough_count;
 
     const char *serial;  /* "stdio", "pty", "unix:PATH", "file:PATH" or "none" */
     const char *console; /* NULL or the same for a virtio console (hvc0) */

@@ -320,6 +320,28 @@ bool passthrough_group_viable(const struct passthrough_manager *manager, int gro
 
 void passthrough_groups_print(const struct passthrough_manager *manager, FILE *out, unsigned flags);
 
+/* --- Giving devices to machines ---------------------------------------------------------------
+ *
+ * A machine takes its devices when it is created (machine_create opens them, and says what is in
+ * the way), and gives them back when it is destroyed.
+ */
+
+struct machine_config;
+
+/*
+ * Enters a device in the configuration of a machine that is still to be created, after checking
+ * what can be checked without opening it: IOMMU, group, driver. Fails for a device that is entered
+ * already. The configuration then points to info.name, and like its other strings that must live as
+ * long as the machine: until the next scan.
+ */
+bool passthrough_manager_attach(const struct passthrough_manager *manager,
+                                const struct passthrough_device *device,
+                                struct machine_config *config, struct error *err);
+/* Takes it out again; false if it is not there. */
+bool passthrough_manager_detach(const struct passthrough_manager *manager,
+                                const struct passthrough_device *device,
+                                struct machine_config *config, struct error *err);
+
 /* --- Is the machine ready? -------------------------------------------------------------------- */
 
 enum passthrough_check_state {

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/bits.h"
+#include "hartvisor/passthrough.h"
 
 void run_options_init(struct run_options *options)
 {
@@ -130,6 +131,56 @@ static bool parse_share(const char *value, void *target, struct error *err)
     if (!share.directory || !option_words(&share_table, list, &share, err))
         return false;
     options->config.shares[options->config.share_count++] = share;
+    return true;
+}
+
+/* Numbers of BARs, with colons between them, or "all". */
+static bool parse_bars(const char *value, void *target, struct error *err)
+{
+    unsigned *bars = target;
+    if (!strcmp(value, "all")) {
+        *bars = 0x3f;
+        return true;
+    }
+    for (const char *at = value;; at += 2) {
+        if (*at < '0' || *at > '5' || (at[1] && at[1] != ':'))
+            return error_set(err,
+                             "'%s' is no list of BARs: give all, or numbers from 0 to 5 with "
+                             "colons between them, as in 0:2",
+                             value);
+        *bars |= 1u << (*at - '0');
+        if (!at[1])
+            return true;
+    }
+}
+
+static const struct option passthrough_words[] = {
+    {.name = "rom",
+     .argument = "FILE",
+     .parse = option_string,
+     .target = offsetof(struct machine_passthrough, rom)},
+    {.name = "no-mmap",
+     .argument = "BARS",
+     .parse = parse_bars,
+     .target = offsetof(struct machine_passthrough, no_mmap)},
+};
+
+static const struct option_table passthrough_table = {passthrough_words,
+                                                      ARRAY_SIZE(passthrough_words)};
+
+static bool parse_passthrough(const char *value, void *target, struct error *err)
+{
+    struct run_options *options = target;
+    struct machine_passthrough device = {0};
+    struct pci_address address;
+    if (too_many(options->config.passthrough_count, MACHINE_MAX_PASSTHROUGH, err))
+        return false;
+    char *list = keep(options, value);
+    device.address = first_name(&list, "host=", "PCI address", err);
+    if (!device.address || !pci_address_parse(device.address, &address, err) ||
+        !option_words(&passthrough_table, list, &device, err))
+        return false;
+    options->config.passthrough[options->config.passthrough_count++] = device;
     return true;
 }
 
@@ -358,10 +409,12 @@ static const struct option rows[] = {
     {
         .name = "aia",
         .argument = "on|off|auto",
-        .help = "interrupts by APLIC and IMSIC instead of a PLIC (auto: off)",
-        .manual = "on gives the board the Advanced Interrupt Architecture: message-signalled "
-                  "interrupts reach each hart without a detour, and virtio devices on PCI have "
-                  "MSI-X. off gives it a PLIC, which every kernel knows.",
+        .help = "interrupts by APLIC and IMSIC instead of a PLIC",
+        .manual =
+            "on gives the board the Advanced Interrupt Architecture: message-signalled "
+            "interrupts reach each hart without a detour, and virtio devices on PCI have "
+            "MSI-X. off gives it a PLIC, which every kernel knows. auto, the default, is on with "
+            "--passthrough, and off without.",
         .parse = parse_aia,
         .target = offsetof(struct run_options, config.aia),
     },
@@ -393,6 +446,15 @@ static const struct option rows[] = {
             "The guest mounts it with: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt. "
             "The tag is host unless it is given.",
         .parse = parse_share,
+    },
+    {
+        .name = "passthrough",
+        .argument = "BDF[,rom=FILE][,no-mmap=BARS]",
+        .help = "a PCI device of the host for the guest; repeatable",
+        .manual = "The device must be bound to vfio-pci: see hartvisor devices. rom is a file "
+                  "instead of the device's expansion ROM. no-mmap lists BARs, as in no-mmap=0:2, "
+                  "which the guest reaches through the kernel instead of directly.",
+        .parse = parse_passthrough,
     },
     {
         .name = "serial",

@@ -303,12 +303,14 @@ static bool examine(struct jit *jit, struct memory *memory, uint64_t gpa)
     return false;
 }
 
-/* ROM has no marks; there is little of it, and little runs there. */
-static void examine_rom(struct jit *jit)
+/* ROM has no marks; there is little of it, and little runs there. Nor does a device that was passed
+ * through respect them. */
+static void examine_unmarked(struct jit *jit)
 {
     for (unsigned i = 0; i < PAGE_BUCKETS; i++)
         for (struct jit_page **link = &jit->pages[i]; *link;)
-            if ((*link)->gpa == JIT_NOT_RAM && !source_equal((*link)->source, (*link)->host)) {
+            if ((jit->silent_writes || (*link)->gpa == JIT_NOT_RAM) &&
+                !source_equal((*link)->source, (*link)->host)) {
                 jit->stats.changed++;
                 page_forget(jit, link);
             } else {
@@ -334,8 +336,8 @@ void cache_fenced(struct jit *jit, struct jit_hart *self)
     }
     jit->suspect_count = left;
     pthread_mutex_unlock(&jit->suspects_lock);
-    if (rom)
-        examine_rom(jit);
+    if (rom || jit->silent_writes)
+        examine_unmarked(jit);
     if (++jit->fences > FENCES && left > MANY && !jit->clearing)
         atomic_store_explicit(&jit->many, true, memory_order_relaxed);
     bool changed = self->changed != jit->stats.changed;

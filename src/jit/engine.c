@@ -162,6 +162,11 @@ void jit_destroy(struct jit *jit)
     free(jit);
 }
 
+void jit_expect_silent_writes(struct jit *jit)
+{
+    jit->silent_writes = true;
+}
+
 bool jit_write_perf_map(struct jit *jit, struct error *err)
 {
     char path[40];

@@ -105,9 +105,10 @@ struct jit {
     pthread_mutex_t suspects_lock;
     uint64_t *suspects; /* GPAs */
     size_t suspect_count, suspect_room;
-    bool clearing;     /* cache_clear_suspects is under way */
-    unsigned fences;   /* since it last was */
-    _Atomic bool many; /* it would be worthwhile */
+    bool clearing;      /* cache_clear_suspects is under way */
+    unsigned fences;    /* since it last was */
+    _Atomic bool many;  /* it would be worthwhile */
+    bool silent_writes; /* jit_expect_silent_writes; constant once harts run */
 
     struct hart *harts[HART_MAX]; /* constant once they run */
     unsigned hart_count;

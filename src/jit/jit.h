@@ -37,6 +37,10 @@ void jit_run(struct jit_hart *jit_hart);
  * have got new breakpoints. While no hart of the jit runs. */
 void jit_forget_code(struct jit *jit, const uint64_t *addresses, size_t count);
 
+/* Something writes to RAM past memory/, as devices do that are passed through: every fence.i looks
+ * at all that was translated. Before harts run. */
+void jit_expect_silent_writes(struct jit *jit);
+
 /* What memory_listener.code_written says. */
 void jit_code_written(struct jit *jit, uint64_t gpa, uint64_t size);
 

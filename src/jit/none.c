@@ -38,6 +38,10 @@ void jit_forget_code(struct jit *jit, const uint64_t *addresses, size_t count)
 {
 }
 
+void jit_expect_silent_writes(struct jit *jit)
+{
+}
+
 void jit_code_written(struct jit *jit, uint64_t gpa, uint64_t size)
 {
 }

@@ -22,7 +22,7 @@
 #define PCI_WINDOW64_ALIGN (UINT64_C(64) << 30)
 #define PCI_WINDOW64_SIZE  (UINT64_C(128) << 30)
 
-static void add_device(struct machine *machine, struct device *device)
+void board_add_device(struct machine *machine, struct device *device)
 {
     assert(machine->device_count < BOARD_DEVICES_MAX);
     machine->devices[machine->device_count++] = device;
@@ -31,7 +31,7 @@ static void add_device(struct machine *machine, struct device *device)
 static bool map(struct machine *machine, struct board_range range, uint64_t size,
                 const struct mmio_ops *ops, void *opaque, struct device *device, struct error *err)
 {
-    add_device(machine, device);
+    board_add_device(machine, device);
     return memory_add_mmio(machine->memory, range.base, size, ops, opaque, device->name, err);
 }
 
@@ -70,7 +70,7 @@ static bool add_imsic(struct machine *machine, enum privilege privilege, struct 
     struct imsic *imsic =
         imsic_create(supervisor ? "imsic-s" : "imsic-m",
                      &(struct imsic_config){.harts = machine->cpu_count, .notify = notify});
-    add_device(machine, imsic_device(imsic));
+    board_add_device(machine, imsic_device(imsic));
     for (unsigned i = 0; i < machine->cpu_count; i++) {
         struct interrupt_file file = imsic_file(imsic, i);
         hart_set_interrupt_file(machine->cpus[i].hart, privilege, &file);
@@ -93,7 +93,7 @@ static bool add_aplic(struct machine *machine, struct error *err)
                                                .supervisor_files = board_map.imsic[1].base,
                                            });
     struct device *device = aplic_device(machine->aplic);
-    add_device(machine, device);
+    board_add_device(machine, device);
     for (unsigned i = machine->builtin_sbi ? 1 : 0; i < 2; i++)
         if (!memory_add_mmio(machine->memory, board_map.aplic[i].base, APLIC_SIZE, &aplic_ops,
                              aplic_domain(machine->aplic, i), i ? "aplic-s" : "aplic-m", err))
@@ -203,7 +203,7 @@ static bool add_flash(struct machine *machine, struct error *err)
         machine->flash[i] = flash_create(name, &config, err);
         if (!machine->flash[i])
             return error_prefix(err, "--flash");
-        add_device(machine, flash_device(machine->flash[i]));
+        board_add_device(machine, flash_device(machine->flash[i]));
     }
     return true;
 }
@@ -225,7 +225,9 @@ static bool add_platform_devices(struct machine *machine, struct error *err)
 
 static bool add_buses(struct machine *machine, struct error *err)
 {
-    uint64_t ram_end = BOARD_RAM_BASE + machine->config.memory_size;
+    size_t count;
+    const struct memory_ram *ram = memory_ram_regions(machine->memory, &count);
+    uint64_t ram_end = ram[count - 1].base + ram[count - 1].size;
     machine->pci_window64_base = align_up(ram_end, PCI_WINDOW64_ALIGN);
     machine->pci_window64_size = PCI_WINDOW64_SIZE;
     struct pci_host_config config = {
@@ -246,7 +248,7 @@ static bool add_buses(struct machine *machine, struct error *err)
     machine->pci = pci_host_create(machine->memory, &config, err);
     if (!machine->pci)
         return false;
-    add_device(machine, pci_host_device(machine->pci));
+    board_add_device(machine, pci_host_device(machine->pci));
 
     for (unsigned i = 0; i < BOARD_VIRTIO_SLOTS; i++) {
         char name[16];
@@ -256,7 +258,7 @@ static bool add_buses(struct machine *machine, struct error *err)
             line(machine, BOARD_IRQ_VIRTIO + i), name, err);
         if (!machine->virtio_slots[i])
             return false;
-        add_device(machine, virtio_mmio_device(machine->virtio_slots[i]));
+        board_add_device(machine, virtio_mmio_device(machine->virtio_slots[i]));
     }
     return true;
 }
@@ -283,7 +285,7 @@ static bool attach(struct machine *machine, struct virtio_device *device, enum m
         device->base.type->remove(&device->base);
         return false;
     }
-    add_device(machine, &device->base);
+    board_add_device(machine, &device->base);
     return true;
 }
 
@@ -373,7 +375,7 @@ bool board_create(struct machine *machine, struct error *err)
            add_buses(machine, err) && add_disks(machine, err) && add_nets(machine, err) &&
            add_shares(machine, err) && add_console(machine, err) &&
            attach(machine, virtio_rng_create("rng0", machine->loop), MACHINE_BUS_PCI, err) &&
-           add_power_button(machine, err);
+           add_power_button(machine, err) && passthrough_attach_all(machine, err);
 }
 
 void board_destroy(struct machine *machine)
@@ -382,6 +384,7 @@ void board_destroy(struct machine *machine)
         struct device *device = machine->devices[--machine->device_count];
         device->type->remove(device);
     }
+    passthrough_close(machine);
     chardev_destroy(machine->console);
     chardev_destroy(machine->serial);
 }

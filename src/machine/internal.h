@@ -23,7 +23,7 @@
 #define BOARD_KERNEL_BASE  UINT64_C(0x80200000) /* where a raw S-mode kernel goes: 2 MiB in */
 #define BOARD_RESET_VECTOR UINT64_C(0x1000)
 
-#define BOARD_DEVICES_MAX    64
+#define BOARD_DEVICES_MAX    128
 #define BOARD_VIRTIO_SLOTS   8
 #define MACHINE_LISTENER_MAX 8
 
@@ -103,6 +103,11 @@ struct machine {
     unsigned next_pci_slot, next_mmio_slot;
     struct virtio_device *power_button;
     uint64_t pci_window64_base, pci_window64_size;
+    struct passthrough_manager *host_devices; /* NULL: nothing is passed through */
+    struct vfio_container *vfio_container;
+    struct vfio *vfio[MACHINE_MAX_PASSTHROUGH]; /* opened, and not yet a device's */
+    struct vfio_device *vfio_devices[MACHINE_MAX_PASSTHROUGH];
+    unsigned vfio_count;
     uint8_t *boot_rom;
 
     /* Boot: constant after creation, but that a reset loads the images again. */
@@ -186,6 +191,19 @@ void cpu_distress(struct cpu *cpu, enum machine_distress distress);
 
 bool board_create(struct machine *machine, struct error *err);
 void board_destroy(struct machine *machine);
+
+void board_add_device(struct machine *machine, struct device *device);
+
+/* --- passthrough.c -----------------------------------------------------------------------------
+ */
+
+/* Opens the devices that are passed through, and adds RAM where they can reach it. */
+bool passthrough_open(struct machine *machine, struct error *err);
+bool passthrough_add_ram(struct machine *machine, struct error *err);
+/* Puts them on the PCI bus. */
+bool passthrough_attach_all(struct machine *machine, struct error *err);
+/* After the devices were removed. */
+void passthrough_close(struct machine *machine);
 
 /* --- boot.c, fdt.c -----------------------------------------------------------------------------
  */

@@ -235,12 +235,15 @@ static bool create(struct machine *machine, struct error *err)
     if (config->cpu && !isa_extensions_parse(config->cpu, &machine->extensions, err))
         return error_prefix(err, "--cpu %s", config->cpu);
     machine->builtin_sbi = !config->firmware;
-    machine->aia = config->aia == MACHINE_AIA_ON;
+    machine->aia = config->aia == MACHINE_AIA_ON ||
+                   (config->aia == MACHINE_AIA_AUTO && config->passthrough_count);
     /* Its part of the harts goes with the board, whatever --cpu says. */
     (machine->aia ? isa_extensions_set : isa_extensions_clear)(&machine->extensions, ISA_EXT_SSAIA);
     if (machine->aia)
         isa_extensions_set(&machine->extensions, ISA_EXT_SMAIA);
-    if (!memory_add_ram(machine->memory, BOARD_RAM_BASE, config->memory_size, err))
+    if (!passthrough_open(machine, err))
+        return error_prefix(err, "--passthrough");
+    if (!passthrough_add_ram(machine, err))
         return error_prefix(err, "--memory");
     if (!cpu_create_all(machine, err) || !board_create(machine, err) || !boot_load(machine, err))
         return false;

@@ -54,7 +54,7 @@ static const struct mmio_ops ecam_ops = {
 };
 
 /* The line an INTx pin ends in: each bridge above turns the pins by its slot number. */
-static unsigned intx_line(const struct pci_device *device)
+unsigned pci_intx_line(const struct pci_device *device)
 {
     unsigned pin = device->config[PCI_INTERRUPT_PIN] - 1;
 
@@ -66,7 +66,7 @@ static unsigned intx_line(const struct pci_device *device)
 void pci_update_intx(struct pci_device *device)
 {
     struct pci_host *host = device->bus->host;
-    unsigned line = intx_line(device);
+    unsigned line = pci_intx_line(device);
     bool level;
 
     if (!device->config[PCI_INTERRUPT_PIN])

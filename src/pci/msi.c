@@ -16,15 +16,14 @@ enum {
     MSIX_SIZE = 12,
 
     MSI_ADDRESS = 4,
-    MSI_DATA = 12,
-    MSI_MASK = 16,
-    MSI_PENDING = 20,
-    MSI_SIZE = 24,
+    MSI_SIZE = 24, /* with 64-bit addresses and a mask */
 };
 
 #define MSIX_ENABLE     0x8000
 #define MSIX_MASK_ALL   0x4000
 #define MSI_ENABLE      0x0001
+#define MSI_CAPABLE     0x000e /* log2 of the vectors that the function asks for */
+#define MSI_GRANTED     0x0070
 #define MSI_64_BITS     0x0080
 #define MSI_VECTOR_MASK 0x0100
 
@@ -90,26 +89,42 @@ bool pci_msix_enabled(const struct pci_msix *msix)
     return msix->enabled;
 }
 
-static uint64_t msix_read(void *opaque, uint64_t offset, unsigned size)
+uint32_t pci_msix_table_read(struct pci_msix *msix, uint64_t offset)
 {
-    struct pci_msix *msix = opaque;
-    uint64_t value = 0, pending = offset - msix->pending_offset;
+    uint32_t value = 0;
 
     pthread_mutex_lock(&msix->lock);
     if (offset < (uint64_t)msix->count * ENTRY_SIZE)
-        value = load_le32(msix->table + offset);
-    else if (offset >= msix->pending_offset && pending / 8 < msix->pending_words)
-        value = msix->pending[pending / 8] >> pending % 8 * 8;
+        value = load_le32(msix->table + align_down(offset, 4));
     pthread_mutex_unlock(&msix->lock);
     return value;
 }
 
-static void msix_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+uint32_t pci_msix_pending_read(struct pci_msix *msix, uint64_t offset)
+{
+    uint32_t value = 0;
+
+    pthread_mutex_lock(&msix->lock);
+    if (offset / 8 < msix->pending_words)
+        value = msix->pending[offset / 8] >> (offset & 4) * 8;
+    pthread_mutex_unlock(&msix->lock);
+    return value;
+}
+
+static uint64_t msix_read(void *opaque, uint64_t offset, unsigned size)
 {
     struct pci_msix *msix = opaque;
 
+    return offset < msix->pending_offset
+               ? pci_msix_table_read(msix, offset)
+               : pci_msix_pending_read(msix, offset - msix->pending_offset);
+}
+
+void pci_msix_table_write(struct pci_msix *msix, uint64_t offset, uint32_t value)
+{
     if (offset >= (uint64_t)msix->count * ENTRY_SIZE)
-        return; /* pending bits are read-only */
+        return;
+    offset = align_down(offset, 4);
     pthread_mutex_lock(&msix->lock);
     if (offset % ENTRY_SIZE == ENTRY_ADDRESS)
         value &= ~UINT64_C(3);
@@ -118,6 +133,21 @@ static void msix_write(void *opaque, uint64_t offset, uint64_t value, unsigned s
     store_le32(msix->table + offset, value);
     send_pending(msix, offset / ENTRY_SIZE);
     pthread_mutex_unlock(&msix->lock);
+}
+
+bool pci_msix_unmasked(struct pci_msix *msix, unsigned vector)
+{
+    pthread_mutex_lock(&msix->lock);
+    bool unmasked = msix->enabled && vector < msix->count &&
+                    !(entry_of(msix, vector)[ENTRY_CONTROL] & ENTRY_MASKED);
+    pthread_mutex_unlock(&msix->lock);
+    return unmasked;
+}
+
+/* Pending bits are read-only. */
+static void msix_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    pci_msix_table_write(opaque, offset, (uint32_t)value);
 }
 
 static const struct mmio_ops msix_ops = {
@@ -136,32 +166,38 @@ static void msix_clear(struct pci_msix *msix)
         entry_of(msix, i)[ENTRY_CONTROL] = ENTRY_MASKED;
 }
 
-void pci_msix_init(struct pci_msix *msix, struct pci_device *device, unsigned bar, unsigned vectors)
+void pci_msix_adopt(struct pci_msix *msix, struct pci_device *device, unsigned capability,
+                    unsigned vectors)
 {
-    uint64_t half = 2048;
-
     assert(vectors >= 1 && vectors <= PCI_MSIX_VECTORS_MAX && !device->msix);
-    while (half < (uint64_t)vectors * ENTRY_SIZE)
-        half *= 2;
+    assert(capability + MSIX_SIZE <= PCI_CONVENTIONAL_END);
     *msix = (struct pci_msix){
         .device = device,
+        .capability = capability,
         .count = vectors,
-        .pending_offset = half,
         .pending_words = (vectors + 63) / 64,
     };
     pthread_mutex_init(&msix->lock, NULL);
     msix->table = xcalloc(vectors, ENTRY_SIZE);
     msix->pending = xcalloc(msix->pending_words, sizeof(*msix->pending));
     msix_clear(msix);
+    store_le16(device->config + capability + CONTROL, vectors - 1);
+    store_le16(device->writable + capability + CONTROL, MSIX_ENABLE | MSIX_MASK_ALL);
+    device->msix = msix;
+}
 
-    msix->capability = pci_add_capability(device, CAPABILITY_MSIX, MSIX_SIZE);
+void pci_msix_init(struct pci_msix *msix, struct pci_device *device, unsigned bar, unsigned vectors)
+{
+    uint64_t half = 2048;
+
+    while (half < (uint64_t)vectors * ENTRY_SIZE)
+        half *= 2;
+    pci_msix_adopt(msix, device, pci_add_capability(device, CAPABILITY_MSIX, MSIX_SIZE), vectors);
+    msix->pending_offset = half;
     uint8_t *capability = device->config + msix->capability;
-    store_le16(capability + CONTROL, vectors - 1);
     store_le32(capability + MSIX_TABLE, bar);
     store_le32(capability + MSIX_PENDING, half | bar);
-    store_le16(device->writable + msix->capability + CONTROL, MSIX_ENABLE | MSIX_MASK_ALL);
     pci_add_bar(device, bar, PCI_BAR_MEMORY32, false, 2 * half, &msix_ops, msix);
-    device->msix = msix;
 }
 
 void pci_msix_finish(struct pci_msix *msix)
@@ -232,21 +268,43 @@ bool pci_msi_enabled(const struct pci_msi *msi)
     return msi->enabled;
 }
 
+unsigned pci_msi_size(uint16_t control)
+{
+    return 10 + (control & MSI_64_BITS ? 4 : 0) + (control & MSI_VECTOR_MASK ? 10 : 0);
+}
+
+void pci_msi_adopt(struct pci_msi *msi, struct pci_device *device, unsigned capability)
+{
+    uint8_t *registers = device->config + capability, *writable = device->writable + capability;
+    uint16_t control =
+        load_le16(registers + CONTROL) & (MSI_64_BITS | MSI_VECTOR_MASK | MSI_CAPABLE);
+    unsigned vectors = 1u << bits_get(control, 1, 3);
+
+    assert(vectors <= 32 && !device->msi);
+    assert(capability + pci_msi_size(control) <= PCI_CONVENTIONAL_END);
+    *msi = (struct pci_msi){.device = device, .capability = capability, .vectors = 1};
+    pthread_mutex_init(&msi->lock, NULL);
+    msi->data_at = capability + (control & MSI_64_BITS ? 12 : 8);
+    msi->mask_at = control & MSI_VECTOR_MASK ? msi->data_at + 4 : 0;
+    memset(registers + CONTROL, 0, pci_msi_size(control) - CONTROL);
+    store_le16(registers + CONTROL, control);
+    store_le16(writable + CONTROL, MSI_ENABLE | MSI_GRANTED);
+    store_le32(writable + MSI_ADDRESS, ~UINT32_C(3));
+    if (control & MSI_64_BITS)
+        store_le32(writable + MSI_ADDRESS + 4, UINT32_MAX);
+    store_le16(device->writable + msi->data_at, UINT16_MAX);
+    if (msi->mask_at)
+        store_le32(device->writable + msi->mask_at, (uint32_t)((UINT64_C(1) << vectors) - 1));
+    device->msi = msi;
+}
+
 void pci_msi_init(struct pci_msi *msi, struct pci_device *device, unsigned vectors)
 {
-    assert(is_power_of_two(vectors) && vectors <= 32 && !device->msi);
-    *msi = (struct pci_msi){.device = device, .vectors = 1};
-    pthread_mutex_init(&msi->lock, NULL);
-    msi->capability = pci_add_capability(device, CAPABILITY_MSI, MSI_SIZE);
-    uint8_t *capability = device->config + msi->capability;
-    uint8_t *writable = device->writable + msi->capability;
-    store_le16(capability + CONTROL,
+    assert(is_power_of_two(vectors) && vectors <= 32);
+    unsigned capability = pci_add_capability(device, CAPABILITY_MSI, MSI_SIZE);
+    store_le16(device->config + capability + CONTROL,
                MSI_64_BITS | MSI_VECTOR_MASK | (unsigned)__builtin_ctz(vectors) << 1);
-    store_le16(writable + CONTROL, MSI_ENABLE | 7 << 4);
-    store_le64(writable + MSI_ADDRESS, ~UINT64_C(3));
-    store_le16(writable + MSI_DATA, UINT16_MAX);
-    store_le32(writable + MSI_MASK, (uint32_t)((UINT64_C(1) << vectors) - 1));
-    device->msi = msi;
+    pci_msi_adopt(msi, device, capability);
 }
 
 void pci_msi_finish(struct pci_msi *msi)
@@ -262,9 +320,10 @@ static bool msi_apply(struct pci_msi *msi)
     pthread_mutex_lock(&msi->lock);
     msi->enabled = control & MSI_ENABLE;
     msi->vectors = enabled_vectors(control);
-    msi->address = load_le64(capability + MSI_ADDRESS);
-    msi->data = load_le16(capability + MSI_DATA);
-    msi->mask = load_le32(capability + MSI_MASK);
+    msi->address = control & MSI_64_BITS ? load_le64(capability + MSI_ADDRESS)
+                                         : load_le32(capability + MSI_ADDRESS);
+    msi->data = load_le16(msi->device->config + msi->data_at);
+    msi->mask = msi->mask_at ? load_le32(msi->device->config + msi->mask_at) : 0;
     uint32_t due = msi->enabled ? msi->pending & ~msi->mask : 0;
     msi->pending &= ~due;
     for (; due; due &= due - 1)
@@ -294,8 +353,10 @@ void pci_messages_refresh(struct pci_device *device)
 {
     struct pci_msi *msi = device->msi;
 
+    if (!msi->mask_at)
+        return;
     pthread_mutex_lock(&msi->lock);
-    store_le32(device->config + msi->capability + MSI_PENDING, msi->pending);
+    store_le32(device->config + msi->mask_at + 4, msi->pending);
     pthread_mutex_unlock(&msi->lock);
 }
 

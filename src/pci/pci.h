@@ -173,6 +173,8 @@ void pci_config_write(struct pci_device *device, unsigned offset, uint32_t value
 
 /* The level the device drives on its INTx pin; the command register may hold it back. */
 void pci_set_intx(struct pci_device *device, bool level);
+/* Which of the host bridge's lines, 0 to 3, the pin of an attached function ends in. */
+unsigned pci_intx_line(const struct pci_device *device);
 
 /*
  * Message-signalled interrupts, for buses that have them: a vector is a 4-byte store to an IMSIC
@@ -202,10 +204,22 @@ bool pci_msix_enabled(const struct pci_msix *msix);
 /* Does nothing while MSI-X is off, or where there is no such vector. */
 void pci_msix_send(struct pci_msix *msix, unsigned vector);
 
+/*
+ * For a function whose capability and table are where real hardware has them: the capability is in
+ * config at that offset already, and the owner routes accesses of 4 bytes to table and pending bits
+ * (from offset 0 on) to these. pci_msix_unmasked: MSI-X is enabled and the entry's own mask clear.
+ */
+void pci_msix_adopt(struct pci_msix *msix, struct pci_device *device, unsigned capability,
+                    unsigned vectors);
+uint32_t pci_msix_table_read(struct pci_msix *msix, uint64_t offset);
+void pci_msix_table_write(struct pci_msix *msix, uint64_t offset, uint32_t value);
+uint32_t pci_msix_pending_read(struct pci_msix *msix, uint64_t offset);
+bool pci_msix_unmasked(struct pci_msix *msix, unsigned vector);
+
 struct pci_msi {
     struct pci_device *device;
-    unsigned capability;
-    pthread_mutex_t lock; /* guards what follows: a copy of the registers */
+    unsigned capability, data_at, mask_at; /* offsets; mask_at 0: there is no mask */
+    pthread_mutex_t lock;                  /* guards what follows: a copy of the registers */
     uint64_t address;
     uint32_t data, mask, pending;
     unsigned vectors;     /* enabled, a power of two */
@@ -214,6 +228,10 @@ struct pci_msi {
 
 /* The same for MSI, with 64-bit addresses and a mask; vectors: 1, 2, 4 ... 32. */
 void pci_msi_init(struct pci_msi *msi, struct pci_device *device, unsigned vectors);
+/* In the form of the capability that is in config at that offset. Its bytes, by its control
+ * register. */
+void pci_msi_adopt(struct pci_msi *msi, struct pci_device *device, unsigned capability);
+unsigned pci_msi_size(uint16_t control);
 void pci_msi_finish(struct pci_msi *msi);
 bool pci_msi_enabled(const struct pci_msi *msi);
 void pci_msi_send(struct pci_msi *msi, unsigned vector);

@@ -230,6 +230,30 @@ static void test_lists(void **state)
     REFUSED("--share ,ro", "directory");
 }
 
+static void test_passthrough(void **state)
+{
+    const struct machine_config *config =
+        &parse_ok("--passthrough 01:00.0 --passthrough 0000:02:00.1,rom=a,,b.rom,no-mmap=0:2 "
+                  "--passthrough=3:0,no-mmap=all")
+             ->options.config;
+    assert_int_equal(config->passthrough_count, 3);
+    assert_string_equal(config->passthrough[0].address, "01:00.0");
+    assert_null(config->passthrough[0].rom);
+    assert_int_equal(config->passthrough[0].no_mmap, 0);
+    assert_string_equal(config->passthrough[1].rom, "a,b.rom");
+    assert_int_equal(config->passthrough[1].no_mmap, 5);
+    assert_int_equal(config->passthrough[2].no_mmap, 0x3f);
+
+    REFUSED("--passthrough nvme", "--passthrough nvme", "nvme");
+    REFUSED("--passthrough ,rom=a", "PCI address");
+    REFUSED("--passthrough host=1:0.0", "host=", "leave");
+    REFUSED("--passthrough 1:0.0,no-mmap=", "no-mmap=BARS");
+    REFUSED("--passthrough 1:0.0,no-mmap=6", "'6'", "0:2");
+    REFUSED("--passthrough 1:0.0,no-mmap=0:", "'0:'", "0:2");
+    REFUSED("--passthrough 1:0.0,no-mmap=02", "'02'", "0:2");
+    REFUSED("--passthrough 1:0.0,bar=1", "'bar'", "rom=FILE, no-mmap=BARS");
+}
+
 static void test_networks(void **state)
 {
     const struct machine_config *config =
@@ -467,10 +491,11 @@ int main(void)
         cmocka_unit_test(test_forms),       cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_defaults),    cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_symbols),     cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_networks),    cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_mistakes),    cmocka_unit_test(test_habits),
-        cmocka_unit_test(test_table),       cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_suggestions), cmocka_unit_test(test_line_editor),
+        cmocka_unit_test(test_passthrough), cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_limits),      cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_habits),      cmocka_unit_test(test_table),
+        cmocka_unit_test(test_texts),       cmocka_unit_test(test_suggestions),
+        cmocka_unit_test(test_line_editor),
     };
     return cmocka_run_group_tests_name("cli_options", tests, NULL, tear_down);
 }
