@@ -109,9 +109,10 @@ static void info_breakpoints(struct debug_session *session, char **words, unsign
 static void print_range(void *opaque, const struct memory_range *range)
 {
     struct debug_session *session = opaque;
-    static const char *const kinds[] = {
-        [MEMORY_RAM] = "RAM", [MEMORY_ROM] = "ROM", [MEMORY_MMIO] = "registers",
-        [MEMORY_DEVICE] = "device memory"};
+    static const char *const kinds[] = {[MEMORY_RAM] = "RAM",
+                                        [MEMORY_ROM] = "ROM",
+                                        [MEMORY_MMIO] = "registers",
+                                        [MEMORY_DEVICE] = "device memory"};
     monitor_print(session, "%016" PRIx64 "-%016" PRIx64 " %-9s %s\n", range->base,
                   range->base + (range->size - 1), kinds[range->kind], range->name);
 }

@@ -9,7 +9,8 @@
  * Threads: configuration accesses come on hart threads, serialised by the host's config lock, which
  * is held around the hooks except bar_moved. A hook may take its device's lock; so whoever holds a
  * device's lock must not call functions here but pci_set_intx, pci_msix_send, pci_msi_send and the
- * two that tell whether these are enabled, which any thread may call. Describing, attaching, detaching, reset and state: the loop's thread.
+ * two that tell whether these are enabled, which any thread may call. Describing, attaching,
+ * detaching, reset and state: the loop's thread.
  *
  * BARs are mapped and unmapped by the thread that wrote the register, after the config lock is
  * released. If two harts do so at once, one of them does the work of both.
