@@ -188,9 +188,8 @@ static void drop_client(struct debug_server *server)
     server->unsent.size = server->sent = 0;
 }
 
-static void client_ready(void *opaque, uint32_t events)
+static void serve(struct debug_server *server, uint32_t events)
 {
-    struct debug_server *server = opaque;
     uint8_t input[INPUT_SIZE];
     ssize_t count = recv(server->fd, input, sizeof(input), MSG_DONTWAIT);
     bool gone = count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR);
@@ -207,6 +206,33 @@ static void client_ready(void *opaque, uint32_t events)
         drop_client(server);
     else if (events & EPOLLOUT)
         loop_update_fd(server->client_watch, pending(server) ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* A debugger asks one thing after the other. While all harts stand still, its next question is
+ * waited for a moment, so that this thread need not be woken up for it, which takes longer. */
+static bool asks_at_once(const struct debug_server *server)
+{
+    enum { MOMENT_NS = 50000 };
+    uint64_t until = loop_now() + MOMENT_NS;
+    uint8_t byte;
+    while (server->session && !server->session->running && !server->session->non_stop &&
+           !pending(server)) {
+        if (recv(server->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+            return true;
+        if (loop_now() > until)
+            return false;
+    }
+    return false;
+}
+
+static void client_ready(void *opaque, uint32_t events)
+{
+    enum { ROUNDS_MOST = 64 }; /* others use the loop, too */
+    struct debug_server *server = opaque;
+    serve(server, events);
+    for (unsigned rounds = 1; rounds < ROUNDS_MOST && server->fd >= 0 && asks_at_once(server);
+         rounds++)
+        serve(server, EPOLLIN);
 }
 
 static void refuse(int fd, const char *why)
@@ -234,7 +260,7 @@ static void server_accept(void *opaque, uint32_t events)
         ssize_t count = recv(server->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
         if (count < 0 && errno == EAGAIN)
             break;
-        client_ready(server, EPOLLIN);
+        serve(server, EPOLLIN);
     }
     if (server->fd >= 0 && (!server->session || server->broken))
         drop_client(server); /* it has detached, or does not read, and keeps its end open */
