@@ -139,10 +139,18 @@ static void handle_command(struct debug_session *session, const struct argument 
     size_t size = session->console.size;
     if (size > PACKET_MAX / 2 - 1)
         size = PACKET_MAX / 2 - 1;
-    if (size)
-        buffer_hex(&session->reply, session->console.data, size);
-    else
+    if (size && session->thread_suffix) { /* LLDB shows text that is output, and no other */
+        struct buffer output = {0};
+        buffer_text(&output, "O");
+        buffer_hex(&output, session->console.data, size);
+        session_send(session, '$', output.data, output.size);
+        buffer_finish(&output);
         reply_ok(session);
+    } else if (size) {
+        buffer_hex(&session->reply, session->console.data, size);
+    } else {
+        reply_ok(session);
+    }
 }
 
 const struct command monitor_commands[] = {

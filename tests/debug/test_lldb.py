@@ -236,6 +236,7 @@ class Harts(LldbTest):
     def test_threads(self):
         self.session(
             ("thread list", r"thread #1.*thread #2.*thread #3.*thread #4"),
+            ("process plugin packet monitor info harts", r"hart 3 M-mode stopped, pc 0x1000"),
             ("breakpoint set --name take_turn --condition 'hart == 2'", r"Breakpoint 1"),
             ("continue", STOPPED + r"thread #3.*breakpoint 1.1.*take_turn\(hart=2\)"),
             ("thread list", r"\* thread #3"),
