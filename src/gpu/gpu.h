@@ -175,7 +175,8 @@ void gpu_core_destroy(struct gpu_core *core);
 void gpu_core_add_memory(struct gpu_core *core, uint64_t gpa, uint64_t size, const uint8_t *host);
 
 /*
- * Executes one request; the payload has request->size - sizeof(*request) bytes. Fills the answer
+ * Executes one request; the payload has request->size - sizeof(*request) bytes and lies on a
+ * multiple of 8. Fills the answer
  * and sets *payload_out to memory that the caller frees, or NULL. FENCE and everything from OUTPUT
  * on is the core's; the rest is the renderer's and is GPU_BAD_REQUEST here. `fd` stays the
  * caller's.
