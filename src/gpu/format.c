@@ -7,10 +7,10 @@ static const struct {
     uint32_t format;
     struct gpu_format_layout layout;
 } formats[] = {
-    {GPU_FORMAT_B8G8R8A8, {2, 1, 0, 3}},  {GPU_FORMAT_B8G8R8X8, {2, 1, 0, -1}},
-    {GPU_FORMAT_A8R8G8B8, {1, 2, 3, 0}},  {GPU_FORMAT_X8R8G8B8, {1, 2, 3, -1}},
-    {GPU_FORMAT_R8G8B8A8, {0, 1, 2, 3}},  {GPU_FORMAT_X8B8G8R8, {3, 2, 1, -1}},
-    {GPU_FORMAT_A8B8G8R8, {3, 2, 1, 0}},  {GPU_FORMAT_R8G8B8X8, {0, 1, 2, -1}},
+    {GPU_FORMAT_B8G8R8A8, {2, 1, 0, 3}}, {GPU_FORMAT_B8G8R8X8, {2, 1, 0, -1}},
+    {GPU_FORMAT_A8R8G8B8, {1, 2, 3, 0}}, {GPU_FORMAT_X8R8G8B8, {1, 2, 3, -1}},
+    {GPU_FORMAT_R8G8B8A8, {0, 1, 2, 3}}, {GPU_FORMAT_X8B8G8R8, {3, 2, 1, -1}},
+    {GPU_FORMAT_A8B8G8R8, {3, 2, 1, 0}}, {GPU_FORMAT_R8G8B8X8, {0, 1, 2, -1}},
 };
 
 const struct gpu_format_layout *gpu_format_layout(uint32_t format)

@@ -49,7 +49,8 @@ struct gpu_listener {
 
 struct gpu_renderer_ops {
     const char *name; /* "2d" */
-    /* `request` is complete but for its serial, which was chosen. Takes over fd (-1: none). */
+    /* Queues a complete request; takes over fd (-1: none). Called with `lock` held, so answers come
+     * from another thread, GPU_LOST too. */
     void (*submit)(struct gpu_renderer *renderer, const struct gpu_request *request,
                    const void *payload, int fd);
     /* Makes guest RAM known, before requests that need it. */
@@ -123,10 +124,10 @@ struct gpu_image;
 /* What a scanout's frame is made of. All is within its picture, and no size is 0. */
 struct gpu_composition {
     struct gpu_image *image;
-    struct gpu_rect source; /* of the image, scaled to the output's size */
-    struct gpu_image *cursor; /* or NULL; alpha is premultiplied */
+    struct gpu_rect source;     /* of the image, scaled to the output's size */
+    struct gpu_image *cursor;   /* or NULL; alpha is premultiplied */
     int32_t cursor_x, cursor_y; /* of its upper left corner, in pixels of the source */
-    uint32_t width, height; /* of the output */
+    uint32_t width, height;     /* of the output */
 };
 
 /*
@@ -161,6 +162,7 @@ struct gpu_canvas {
      * canvas counts what it does. What is alive, and memory, is counted in `adapters` only. */
     struct gpu_counters *counters;
     struct gpu_adapter_load adapters[GPU_MAX_ADAPTERS];
+    char adapter_names[GPU_MAX_ADAPTERS][128];
     struct gpu_trace *trace; /* NULL: off */
     char message[200];       /* why something failed; empty: no memory */
 };
@@ -178,8 +180,8 @@ void gpu_core_add_memory(struct gpu_core *core, uint64_t gpa, uint64_t size, con
  * on is the core's; the rest is the renderer's and is GPU_BAD_REQUEST here. `fd` stays the
  * caller's.
  */
-void gpu_core_execute(struct gpu_core *core, const struct gpu_request *request,
-                      const void *payload, int fd, struct gpu_answer *answer, void **payload_out);
+void gpu_core_execute(struct gpu_core *core, const struct gpu_request *request, const void *payload,
+                      int fd, struct gpu_answer *answer, void **payload_out);
 
 /* Pixels by pixman; NULL where it was not built in. */
 struct gpu_canvas *gpu_canvas_pixman_create(struct error *err);
@@ -189,7 +191,8 @@ struct gpu_canvas *gpu_canvas_pixman_create(struct error *err);
 uint64_t gpu_trace_now(void);
 void gpu_trace_span(struct gpu_trace *trace, const char *name, int scanout, uint64_t start_ns);
 
-/* --- The manager's inside ---------------------------------------------------------------------- */
+/* --- The manager's inside ----------------------------------------------------------------------
+ */
 
 /* Opens the selected back end's renderer, adapters and all; NULL with err set. */
 struct gpu_renderer *gpu_manager_open(struct gpu_manager *manager, struct error *err);

@@ -28,8 +28,9 @@
 #define GPU_MAX_SCANOUTS  16    /* virtio 1.2, section 5.7.4: VIRTIO_GPU_MAX_SCANOUTS */
 #define GPU_MAX_SIZE      16384 /* pixels, width and height of anything */
 #define GPU_MAX_RESOURCES 16384
-#define GPU_MAX_RANGES    262144 /* of a backing */
-#define GPU_CURSOR_SIZE   64     /* pixels, width and height of a cursor's picture */
+#define GPU_MAX_RANGES    262144      /* of a backing */
+#define GPU_CURSOR_SIZE   64          /* pixels, width and height of a cursor's picture */
+#define GPU_BLACK         0xff000000u /* a pixel of a frame */
 
 /* Pixel formats, with virtio's numbers (section 5.7.6.8). Four bytes a pixel, named in the order in
  * which they lie in memory. X is ignored and counts as opaque. */
@@ -128,8 +129,8 @@ enum gpu_spread {
 #define GPU_MAX_ADAPTERS 8
 
 struct gpu_request {
-    uint32_t type; /* enum gpu_request_type */
-    uint32_t size; /* bytes of the message, this struct and the payload */
+    uint32_t type;   /* enum gpu_request_type */
+    uint32_t size;   /* bytes of the message, this struct and the payload */
     uint64_t serial; /* the answer carries it */
     union {
         uint32_t id;
@@ -180,7 +181,7 @@ struct gpu_request {
         } flush;
         struct {
             uint32_t scanout;
-            uint32_t id; /* 0: hidden */
+            uint32_t id;  /* 0: hidden */
             int32_t x, y; /* of the hot spot, in the scanout's pixels */
             uint32_t hot_x, hot_y;
         } cursor;
