@@ -666,7 +666,7 @@ static void test_too_much_under_way(void **state)
     const uint64_t attach = DRIVER_RAM_BASE + 0x180000;
     uint32_t head, size, taken = 0;
     uint8_t *bytes = xcalloc(entries + 2, 16), detach[128];
-    driver_start(&bench->driver, ALL, 2, 128);
+    driver_start(&bench->driver, ALL, 1, 128);
     assert_int_equal(SEND(bench, 0x101, 1, GPU_FORMAT_B8G8R8X8, 1, 1), OK_NODATA);
     store_le32(bytes, 0x106);
     store_le32(bytes + 24, 1);
