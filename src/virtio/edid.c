@@ -7,6 +7,9 @@
 #include "base/bits.h"
 
 #define BLOCK_SIZE   128
+#define YEAR         2025
+#define PRODUCT      1
+#define GAMMA        (220 - 100) /* 2.2 */
 #define DPI          96
 #define MAX_MM       2550 /* 255 cm is what a byte holds */
 #define REFRESH      60
@@ -168,18 +171,19 @@ static void put_checksum(uint8_t *bytes, size_t size)
     bytes[size] = (uint8_t)-sum;
 }
 
-/* DisplayID 1.3, section 4.4.1: a Type I detailed timing, in an extension block of its own. */
-static void put_display_id(uint8_t *block, const struct timing *timing)
+/* Begins a data block of a DisplayID structure; returns its contents, and moves *at behind it. */
+static uint8_t *add_block(uint8_t **at, uint8_t tag, uint8_t size)
 {
-    block[0] = 0x70;
-    uint8_t *section = block + 1;
-    section[0] = 0x12;                   /* version 1.2 of the structure */
-    section[1] = BLOCK_SIZE - 1 - 1 - 5; /* bytes between here and its checksum */
-    /* section[2] 0: no product of its own, more of what the first block describes */
-    uint8_t *data = section + 4;
-    data[0] = 0x03; /* Type I timings */
-    data[2] = 20;
-    uint8_t *bytes = data + 3;
+    uint8_t *block = *at;
+    block[0] = tag;
+    block[2] = size;
+    *at = block + 3 + size;
+    return block + 3;
+}
+
+/* DisplayID 1.3, section 4.4.1: a Type I detailed timing. */
+static void put_type_1(uint8_t *bytes, const struct timing *timing)
+{
     uint32_t clock = timing->clock - 1;
     store_le16(bytes, (uint16_t)clock);
     bytes[2] = (uint8_t)(clock >> 16);
@@ -192,6 +196,41 @@ static void put_display_id(uint8_t *block, const struct timing *timing)
     store_le16(bytes + 14, (uint16_t)(timing->v_blank - 1));
     store_le16(bytes + 16, V_FRONT - 1);
     store_le16(bytes + 18, (uint16_t)(timing->v_sync - 1));
+}
+
+/* Section 4.2: the display parameters. */
+static void put_parameters(uint8_t *bytes, const struct timing *timing)
+{
+    uint32_t longer = timing->width > timing->height ? timing->width : timing->height;
+    uint32_t shorter = timing->width > timing->height ? timing->height : timing->width;
+    uint32_t ratio = (uint32_t)((uint64_t)longer * 100 / shorter - 100);
+    store_le16(bytes, (uint16_t)(timing->width_mm * 10));
+    store_le16(bytes + 2, (uint16_t)(timing->height_mm * 10));
+    store_le16(bytes + 4, (uint16_t)timing->width);
+    store_le16(bytes + 6, (uint16_t)timing->height);
+    bytes[9] = GAMMA;
+    bytes[10] = (uint8_t)(ratio < 255 ? ratio : 255);
+    bytes[11] = 0x77; /* 8 bits a colour */
+}
+
+/* An extension block that is a DisplayID structure (section 3). */
+static void put_display_id(uint8_t *block, const struct timing *timing, unsigned index)
+{
+    block[0] = 0x70;
+    uint8_t *section = block + 1, *at = section + 4, *product;
+    section[0] = 0x12;                   /* version 1.2 of the structure */
+    section[1] = BLOCK_SIZE - 1 - 1 - 5; /* bytes between here and its checksum */
+    section[2] = 0x03;                   /* a display that stands alone */
+    product = add_block(&at, 0x00, 12);
+    memcpy(product, "HVM", 3);
+    store_le16(product + 3, PRODUCT);
+    store_le32(product + 5, index + 1);
+    product[10] = YEAR - 2000;
+    put_parameters(add_block(&at, 0x01, 12), timing);
+    uint8_t *interface = add_block(&at, 0x0f, 10);
+    interface[0] = 0xb1; /* one link of a kind of its own */
+    interface[2] = 0x02; /* 8 bits a colour */
+    put_type_1(add_block(&at, 0x03, 20), timing);
     put_checksum(section, 5 + section[1] - 1);
     put_checksum(block, BLOCK_SIZE - 1);
 }
@@ -215,15 +254,15 @@ size_t edid_create(uint8_t edid[EDID_SIZE_MAX], uint32_t width, uint32_t height,
     uint16_t maker = ('H' - '@') << 10 | ('V' - '@') << 5 | ('M' - '@');
     edid[EDID_MANUFACTURER] = (uint8_t)(maker >> 8);
     edid[EDID_MANUFACTURER + 1] = (uint8_t)maker;
-    store_le16(edid + EDID_PRODUCT, 1);
+    store_le16(edid + EDID_PRODUCT, PRODUCT);
     store_le32(edid + EDID_SERIAL, index + 1);
-    edid[EDID_YEAR] = 2025 - 1990;
+    edid[EDID_YEAR] = YEAR - 1990;
     edid[EDID_VERSION] = 1;
     edid[EDID_VERSION + 1] = 4;
     edid[EDID_INPUT] = 0xa0; /* digital, 8 bits a colour */
     edid[EDID_SIZE] = (uint8_t)((timing.width_mm + 5) / 10);
     edid[EDID_SIZE + 1] = (uint8_t)((timing.height_mm + 5) / 10);
-    edid[EDID_GAMMA] = 220 - 100;
+    edid[EDID_GAMMA] = GAMMA;
     edid[EDID_FEATURES] = extended ? 0x04 : 0x06; /* sRGB; the first timing is the native one */
     memcpy(edid + EDID_COLOURS, srgb, sizeof(srgb));
     put_established(edid + EDID_ESTABLISHED, width, height);
@@ -238,6 +277,6 @@ size_t edid_create(uint8_t edid[EDID_SIZE_MAX], uint32_t width, uint32_t height,
     put_checksum(edid, BLOCK_SIZE - 1);
     if (!extended)
         return BLOCK_SIZE;
-    put_display_id(edid + BLOCK_SIZE, &timing);
+    put_display_id(edid + BLOCK_SIZE, &timing, index);
     return 2 * BLOCK_SIZE;
 }

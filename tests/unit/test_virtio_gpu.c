@@ -99,7 +99,7 @@ static void check_edid(const uint8_t *edid, size_t size, uint32_t width, uint32_
     const uint8_t *timing = edid + 54;
     uint32_t x = timing[2] | (timing[4] & 0xf0) << 4, y = timing[5] | (timing[7] & 0xf0) << 4;
     if (size == 256) { /* DisplayID's Type I */
-        timing = edid + 128 + 5 + 3;
+        timing = edid + 128 + 5 + 15 + 15 + 13 + 3;
         x = load_le16(timing + 4) + 1u;
         y = load_le16(timing + 12) + 1u;
         assert_int_equal(edid[128], 0x70);
