@@ -4,6 +4,7 @@
  * Each command must be answered once, with its fence; what the device lets through must not be
  * against the renderer's rules; each frame that was asked for must be told once.
  */
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -66,13 +67,14 @@ struct job {
     struct job *next;
     struct gpu_request request;
     int fd;
-    uint8_t payload[];
+    alignas(8) uint8_t payload[];
 };
 
 static struct renderer {
     struct gpu_renderer base;
     struct gpu_core *core;
     struct job *first, **last; /* under base.lock */
+    bool lost;
 } *renderer;
 
 static void renderer_submit(struct gpu_renderer *base, const struct gpu_request *request,
@@ -111,12 +113,16 @@ static void free_job(struct job *job)
 /* False if there is none. */
 static bool execute_job(struct renderer *self)
 {
-    struct gpu_answer answer;
-    void *payload;
     struct job *job = next_job(self);
+    void *payload = NULL;
     if (!job)
         return false;
-    gpu_core_execute(self->core, &job->request, job->payload, job->fd, &answer, &payload);
+    struct gpu_answer answer = {.type = job->request.type,
+                                .size = sizeof(answer),
+                                .serial = job->request.serial,
+                                .status = GPU_LOST};
+    if (!self->lost)
+        gpu_core_execute(self->core, &job->request, job->payload, job->fd, &answer, &payload);
     /* A blob may be shown as a cursor while its bytes are taken away. */
     check(answer.status != GPU_BAD_REQUEST || job->request.type == GPU_REQUEST_CURSOR);
     gpu_renderer_answer(&self->base, &answer, payload);
@@ -127,15 +133,11 @@ static bool execute_job(struct renderer *self)
 
 static void lose(struct renderer *self)
 {
-    struct job *job;
-    while ((job = next_job(self))) {
-        struct gpu_answer answer = {.type = job->request.type,
-                                    .size = sizeof(answer),
-                                    .serial = job->request.serial,
-                                    .status = GPU_LOST};
-        gpu_renderer_answer(&self->base, &answer, NULL);
-        free_job(job);
-    }
+    if (self->lost)
+        return;
+    self->lost = true;
+    while (execute_job(self))
+        ;
     self->base.listener.lost(self->base.listener.opaque, "it was the fuzzer");
 }
 
@@ -313,7 +315,7 @@ static uint32_t take_entries(struct input *input, uint32_t *entries, uint32_t si
     for (; count < 8; count++, entries += 4) {
         uint8_t how = (uint8_t)take(input, 1);
         uint64_t gpa = PIXELS_GPA + (how & 0x3f) * UINT64_C(0x4321);
-        uint32_t part = how & 0x40 ? size : (size + 1) / 2;
+        uint32_t part = how & 0x40 || count == 7 ? size : (size + 1) / 2;
         if (how == 0x80)
             gpa = take(input, 8);
         if (how == 0x81)
@@ -347,7 +349,7 @@ static uint32_t known_height(uint32_t id)
 
 static void create(struct input *input, bool blob)
 {
-    uint32_t words[32 + 6] = {blob ? 0x10c : 0x101};
+    uint32_t words[48] = {blob ? 0x10c : 0x101};
     uint32_t id = take_id(input), width = take_size(input), height = take_size(input);
     words[6] = id;
     if (id < IDS && width <= 0x4000 && height <= 0x4000) {
@@ -371,7 +373,7 @@ static void create(struct input *input, bool blob)
 
 static void attach(struct input *input)
 {
-    uint32_t words[32 + 8] = {0x106};
+    uint32_t words[48] = {0x106};
     uint32_t id = take_id(input);
     words[6] = id;
     words[7] = take_entries(input, words + 8, known_width(id) * known_height(id) * 4);
@@ -545,11 +547,9 @@ static void save_and_load(struct input *input)
     stream_destroy(loading);
     stream_destroy(saving);
     free(bytes);
-    finish();
-    if (changed) {
+    if (changed)
         start(~UINT64_C(0));
-        finish();
-    }
+    finish();
 }
 
 static void step(struct input *input)
