@@ -94,7 +94,7 @@ static const struct gpu_renderer_ops fake_ops = {
     .destroy = fake_destroy,
 };
 
-static struct gpu_renderer *fake_open(void *opaque, bool again, struct error *err)
+static inline struct gpu_renderer *fake_open(void *opaque, bool again, struct error *err)
 {
     fakes.opened++;
     fakes.again += again;
@@ -139,6 +139,7 @@ struct bench {
     struct virtio_mmio *slot;
     struct virtio_device *gpu;
     struct driver driver;
+    struct gpu_renderer *(*open)(void *opaque, bool again, struct error *err);
     unsigned next; /* chain, in turn */
     /* What the viewer was told. */
     unsigned changed, damaged;
@@ -253,7 +254,7 @@ static inline struct virtio_device *create_gpu(struct bench *bench, struct error
     const struct virtio_gpu_config config = {
         .scanout_count = 2,
         .sizes = {{1280, 800}, {640, 480}},
-        .open = fake_open,
+        .open = bench->open,
     };
     return virtio_gpu_create("gpu0", &config, bench->loop, err);
 }
@@ -268,9 +269,11 @@ static inline void attach_gpu(struct bench *bench)
     virtio_gpu_set_viewer(bench->gpu, &viewer);
 }
 
-static inline struct bench *bench_create(void)
+static inline struct bench *bench_create(struct gpu_renderer *(*open)(void *opaque, bool again,
+                                                                      struct error *err))
 {
     struct bench *bench = xcalloc(1, sizeof(*bench));
+    bench->open = open;
     memset(&fakes, 0, sizeof(fakes));
     bench->loop = loop_create();
     bench->memory = memory_create();

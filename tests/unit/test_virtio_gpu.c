@@ -13,7 +13,7 @@
 
 static int setup(void **state)
 {
-    *state = bench_create();
+    *state = bench_create(fake_open);
     return 0;
 }
 
