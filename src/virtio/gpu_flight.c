@@ -58,6 +58,7 @@ static struct gpu_rect drawn_rect(const struct gpu_flight *flight, const struct 
 static void on_answer(void *opaque, const struct gpu_answer *answer, const void *payload)
 {
     struct virtio_gpu *gpu = opaque;
+    bool frame = false;
 
     pthread_mutex_lock(&gpu->flight_lock);
     /* Guest RAM is made known by requests of the renderer's own. */
@@ -66,11 +67,12 @@ static void on_answer(void *opaque, const struct gpu_answer *answer, const void 
         gpu->flight_count--;
         gpu->flight_bytes -= flight->payload;
         flight->status = answer->status;
-        if (!flight->rendered)
+        frame = flight->rendered;
+        if (!frame) /* the loop's thread may free it at once */
             append(&gpu->landed, flight);
     }
     pthread_mutex_unlock(&gpu->flight_lock);
-    if (flight && flight->rendered) {
+    if (frame) {
         struct gpu_rect rect = drawn_rect(flight, answer);
         tell_rendered(flight, answer->status, &rect);
         free_flight(flight);

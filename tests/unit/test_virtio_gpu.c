@@ -158,11 +158,36 @@ static void test_memory_is_bounded(void **state)
     EXPECT(ERR_MEMORY, 0x101, 2, GPU_FORMAT_B8G8R8X8, 1, 1);
     EXPECT(OK_NODATA, 0x102, 1);
     EXPECT(OK_NODATA, 0x101, 2, GPU_FORMAT_B8G8R8X8, 1, 1);
-    /* blobs of the same bytes, shown as pictures that are too large together */
-    uint32_t gpa = PIXELS_GPA;
-    EXPECT(OK_NODATA, 0x10c, 3, 1, 0, 1, 0, 0, 0x10000, 0, BACKING(gpa, 0x10000));
-    EXPECT(ERR_PARAMETER, 0x10d, 0, 0, GPU_MAX_SIZE, GPU_MAX_SIZE, 0, 3, GPU_MAX_SIZE, GPU_MAX_SIZE,
+}
+
+/* A blob may have the same bytes again and again, but is not shown beyond the bound. */
+static void test_views_are_bounded(void **state)
+{
+    struct bench *bench = *state;
+    const uint32_t entries = 256; /* of 4 MiB: 1 GiB */
+    uint8_t *bytes = xcalloc(entries + 4, 16);
+    uint32_t head, size;
+    make_command(&(struct words){0x10c, {1, 1, 0, entries, 0, 0, 1u << 30}}, bytes);
+    for (uint32_t i = 0; i < entries; i++) {
+        store_le64(bytes + 56 + 16 * i, DRIVER_RAM_BASE);
+        store_le32(bytes + 64 + 16 * i, DRIVER_RAM_SIZE);
+    }
+    memory_dma_write(bench->memory, PIXELS_GPA, bytes, 56 + 16 * entries);
+    const struct driver_desc descs[] = {{PIXELS_GPA, 56 + 16 * entries, 0, 0},
+                                        {RESPONSE_GPA, 24, DESC_WRITE, 0}};
+    driver_offer_chain(&bench->driver, CONTROL, 0, descs, 2);
+    driver_notify(&bench->driver, CONTROL);
+    turn(bench);
+    fake_answer_all(fakes.fake);
+    turn(bench);
+    assert_true(driver_take(&bench->driver, CONTROL, &head, &size));
+    assert_int_equal(response_word(bench, 0, 0), OK_NODATA);
+    EXPECT(ERR_MEMORY, 0x10d, 0, 0, GPU_MAX_SIZE, GPU_MAX_SIZE, 0, 1, GPU_MAX_SIZE, GPU_MAX_SIZE,
            GPU_FORMAT_B8G8R8X8, 0, GPU_MAX_SIZE * 4);
+    assert_string_equal(asked(0), "BK");
+    EXPECT(OK_NODATA, 0x10d, 5, 6, 64, 32, 0, 1, GPU_MAX_SIZE, GPU_MAX_SIZE, GPU_FORMAT_B8G8R8X8, 0,
+           GPU_MAX_SIZE * 4);
+    free(bytes);
 }
 
 static void test_resources_are_bounded(void **state)
@@ -205,6 +230,22 @@ static void test_backing(void **state)
     assert_int_equal(last_request()->backing.count, 0);
     EXPECT(ERR_RESOURCE, 0x107, 2);
     EXPECT(OK_NODATA, 0x106, 1, 1, BACKING(end - 64, 64));
+}
+
+/* A range over two regions of RAM is two, which a renderer maps apart. */
+static void test_backing_over_regions(void **state)
+{
+    struct bench *bench = *state;
+    uint64_t border = DRIVER_RAM_BASE + DRIVER_RAM_SIZE;
+    assert_true(memory_add_ram(bench->memory, border, 0x10000, NULL));
+    EXPECT(OK_NODATA, 0x101, 1, GPU_FORMAT_B8G8R8X8, 64, 32);
+    assert_int_equal(fakes.fake->regions, 2);
+    EXPECT(OK_NODATA, 0x106, 1, 2, BACKING(border - 64, 128), BACKING(border + 64, 64));
+    assert_int_equal(last_request()->backing.count, 2);
+    assert_int_equal(fakes.fake->ranges[0].size, 64);
+    assert_int_equal(fakes.fake->ranges[1].gpa, border);
+    assert_int_equal(fakes.fake->ranges[1].size, 128);
+    EXPECT(ERR_PARAMETER, 0x106, 1, 1, BACKING(border + 0xfff0, 17));
 }
 
 /* Entries that are fewer than the request says; a count whose product overflows. */
@@ -799,8 +840,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_edid, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pictures, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_is_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_views_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resources_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_backing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_backing_over_regions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_backing_count, setup, teardown),
         cmocka_unit_test_setup_teardown(test_backing_in_pieces, setup, teardown),
         cmocka_unit_test_setup_teardown(test_transfer, setup, teardown),

@@ -141,6 +141,25 @@ static void test_pixels(void **state)
     gpu_frame_put(drawn.frame);
 }
 
+/* Transparent where its alpha is 0, whatever its format says: dumb buffers of Linux have none. */
+static void test_cursor(void **state)
+{
+    struct bench *bench = *state;
+    struct drawn drawn = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, NULL};
+    uint32_t pixels[64 * 64] = {0xff112233};
+    paint(bench, 7);
+    show_picture(bench);
+    assert_int_equal(DO({0x101, {2, GPU_FORMAT_B8G8R8X8, 64, 64}}), OK_NODATA);
+    memory_dma_write(bench->memory, PIXELS_GPA, pixels, sizeof(pixels));
+    assert_int_equal(DO({0x106, {2, 1, (uint32_t)PIXELS_GPA, 0, sizeof(pixels)}}), OK_NODATA);
+    assert_int_equal(DO({0x105, {0, 0, 64, 64, 0, 0, 2}}), OK_NODATA);
+    assert_int_equal(DO({0x300, {0, 0, 0, 0, 2}}), OK_NODATA);
+    draw(bench, &drawn, 0);
+    assert_int_equal(load_le32(drawn.frame->pixels), 0xff112233);
+    assert_int_equal(load_le32(drawn.frame->pixels + 4), 0xff000000 | (0x010305 + 7));
+    gpu_frame_put(drawn.frame);
+}
+
 static _Atomic bool ending;
 
 static void *watch(void *opaque)
@@ -205,6 +224,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_pixels, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cursor, setup, teardown),
         cmocka_unit_test_setup_teardown(test_all_at_once, setup, teardown),
     };
     struct error err;
