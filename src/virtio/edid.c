@@ -153,14 +153,19 @@ static void put_standard(uint8_t *bytes, uint32_t width, uint32_t height)
     }
 }
 
-/* Section 3.8: the three of them that run at 60 Hz. */
+/* Section 3.8: the three of them that run at 60 Hz, as far as they fit and are not the display's
+ * own size, which would be listed twice. */
 static void put_established(uint8_t *bytes, uint32_t width, uint32_t height)
 {
-    bytes[0] = 0x20; /* 640x480, which every display takes */
-    if (width >= 800 && height >= 600)
-        bytes[0] |= 0x01;
-    if (width >= 1024 && height >= 768)
-        bytes[1] |= 0x08;
+    static const struct {
+        uint16_t width, height;
+        uint8_t byte, bit;
+    } modes[] = {{640, 480, 0, 0x20}, {800, 600, 0, 0x01}, {1024, 768, 1, 0x08}};
+    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+        bool same = modes[i].width == width && modes[i].height == height;
+        if (modes[i].width <= width && modes[i].height <= height && !same)
+            bytes[modes[i].byte] |= modes[i].bit;
+    }
 }
 
 static void put_checksum(uint8_t *bytes, size_t size)
