@@ -380,12 +380,27 @@ static enum gpu_status run_flush(struct gpu_core *core, struct call *call)
     return GPU_OK;
 }
 
+/* A cursor has alpha, though Linux makes its picture in a format that has none. */
+static uint32_t cursor_format(uint32_t format)
+{
+    static const uint32_t with_alpha[][2] = {
+        {GPU_FORMAT_B8G8R8X8, GPU_FORMAT_B8G8R8A8},
+        {GPU_FORMAT_X8R8G8B8, GPU_FORMAT_A8R8G8B8},
+        {GPU_FORMAT_X8B8G8R8, GPU_FORMAT_A8B8G8R8},
+        {GPU_FORMAT_R8G8B8X8, GPU_FORMAT_R8G8B8A8},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(with_alpha); i++)
+        if (with_alpha[i][0] == format)
+            return with_alpha[i][1];
+    return format;
+}
+
 /* The resource's picture as a cursor's; false if it has not its size. */
 static bool read_cursor(struct gpu_core *core, struct core_resource *resource,
                         struct core_cursor *cursor)
 {
     const size_t row = GPU_CURSOR_SIZE * 4;
-    cursor->format = resource->blob ? GPU_FORMAT_B8G8R8A8 : resource->format;
+    cursor->format = resource->blob ? GPU_FORMAT_B8G8R8A8 : cursor_format(resource->format);
     if (resource->blob)
         return core_gather(resource, 0, row, row, GPU_CURSOR_SIZE, cursor->pixels, row);
     return resource->width == GPU_CURSOR_SIZE && resource->height == GPU_CURSOR_SIZE &&

@@ -1,4 +1,5 @@
 /* The 2d back end: a renderer's core on a thread of this process. */
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,7 +10,7 @@ struct job {
     struct job *next;
     struct gpu_request request;
     int fd;
-    uint8_t payload[];
+    alignas(8) uint8_t payload[]; /* with 64-bit fields */
 };
 
 struct thread_renderer {

@@ -45,8 +45,8 @@ void virtio_gpu_set_viewer(struct virtio_device *device, const struct virtio_gpu
 
 /*
  * A frame was drawn: `rect` of it has changed, which may be empty. The caller of virtio_gpu_render
- * gets it on a thread of the renderer's; `frame` is NULL if the scanout is off, or the renderer
- * failed. To keep the frame longer, gpu_frame_get.
+ * gets it on a thread of the renderer's, with no lock of the device's held; `frame` is NULL if the
+ * scanout is off, or the renderer failed. To keep the frame longer, gpu_frame_get.
  */
 typedef void virtio_gpu_rendered(void *opaque, struct gpu_frame *frame,
                                  const struct gpu_rect *rect);
@@ -74,5 +74,5 @@ bool virtio_gpu_stats(struct virtio_device *device, struct gpu_stats *stats, uns
                       struct error *err);
 
 /* Starts the renderer's timeline, or ends it: *events, which the caller frees, are JSON objects of
- * Chrome's trace format with a comma between two. */
+ * Chrome's trace format with a comma between two. `events` may be NULL at the start. */
 bool virtio_gpu_trace(struct virtio_device *device, bool start, char **events, struct error *err);
