@@ -57,12 +57,12 @@ struct gpu_adapter_info {
 /* Since the start, or the last reset. */
 struct gpu_counters {
     uint64_t command_buffers, render_passes, draws; /* submitted to the GPU */
-    uint64_t transfers;        /* uploads that the guest asked for */
-    uint64_t bytes_uploaded;   /* from guest memory into pictures */
-    uint64_t bytes_read_back;  /* from pictures into frames */
-    uint64_t frames_presented; /* drawn for a display */
-    uint64_t frames_dropped;   /* changed again before they were drawn */
-    uint64_t gpu_time_ns;      /* of timed passes */
+    uint64_t transfers;                             /* uploads that the guest asked for */
+    uint64_t bytes_uploaded;                        /* from guest memory into pictures */
+    uint64_t bytes_read_back;                       /* from pictures into frames */
+    uint64_t frames_presented;                      /* drawn for a display */
+    uint64_t frames_dropped;                        /* changed again before they were drawn */
+    uint64_t gpu_time_ns;                           /* of timed passes */
     uint64_t passes_timed;
     uint64_t busy_ns; /* time that the renderer spent on requests */
 };
@@ -112,6 +112,8 @@ struct machine_config;
 struct gpu_manager_config {
     /* Stands for "/" when GPUs to pass through are looked for, as in passthrough.h. */
     const char *root;
+    /* For a display on the host: back ends that draw only, no GPU that is passed through. */
+    bool draws;
 };
 
 /* Looks for nothing yet. `config` NULL: this machine. */
@@ -130,8 +132,9 @@ const struct gpu_backend_info *gpu_manager_backend(const struct gpu_manager *man
  * between two ("wgpu,2d"). `adapter` NULL, an adapter's index, a part of its name, "spread" for all
  * of them by load, or for the passthrough back end a PCI address; "0/0" opens an adapter twice.
  *
- * auto takes a viable GPU to pass through only if `adapter` names it; then wgpu on a real GPU; 2d;
- * wgpu on a CPU. False, with what was wrong with each, if none is usable.
+ * auto takes a GPU that could be passed through at once, as it was bound to vfio-pci for that (the
+ * one that `adapter` names, or the only one); then wgpu on a real GPU; 2d; wgpu on a CPU. False,
+ * with what was wrong with each, if none is usable.
  */
 bool gpu_manager_select(struct gpu_manager *manager, const char *backends, const char *adapter,
                         struct error *err);

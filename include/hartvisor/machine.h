@@ -29,6 +29,7 @@
 #define MACHINE_MAX_SHARES      8
 #define MACHINE_MAX_FLASH       2
 #define MACHINE_MAX_PASSTHROUGH 16
+#define MACHINE_MAX_DISPLAYS    16
 
 #define MACHINE_MIN_MEMORY (UINT64_C(4) << 20)
 #define MACHINE_MAX_MEMORY (UINT64_C(1) << 40)
@@ -105,6 +106,16 @@ struct machine_config {
     unsigned share_count;
     struct machine_passthrough passthrough[MACHINE_MAX_PASSTHROUGH];
     unsigned passthrough_count;
+
+    /* The guest's screen. gpu: NULL for none without a display, and auto with one; "off"; or back
+     * ends as gpu_manager_select takes them (gpu.h). */
+    const char *gpu;
+    const char *gpu_adapter; /* NULL: the best */
+    const char *display;     /* NULL, "none", "sdl" or "vnc:..." as --display takes it */
+    struct {
+        uint32_t width, height; /* pixels, 64..16384 */
+    } displays[MACHINE_MAX_DISPLAYS];
+    unsigned display_count; /* 0: one of 1280x800 */
 
     const char *serial;  /* "stdio", "pty", "unix:PATH", "file:PATH" or "none" */
     const char *console; /* NULL or the same for a virtio console (hvc0) */

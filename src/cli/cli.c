@@ -8,7 +8,8 @@
 #include "cli/qemu.h"
 
 const struct cli_command *const cli_commands[] = {
-    &run_command, &devices_command, &ctl_command, &version_command, &help_command, NULL,
+    &run_command,     &devices_command, &gpus_command, &ctl_command,
+    &version_command, &help_command,    NULL,
 };
 
 int cli_fail(const struct error *err)

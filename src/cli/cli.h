@@ -17,8 +17,8 @@ struct cli_command {
     int (*run)(const struct cli_command *self, char **words);
 };
 
-extern const struct cli_command run_command, devices_command, ctl_command, version_command,
-    help_command;
+extern const struct cli_command run_command, devices_command, gpus_command, ctl_command,
+    version_command, help_command;
 
 /* All of them, in the order of the texts. NULL ends them. */
 extern const struct cli_command *const cli_commands[];

@@ -16,6 +16,7 @@
 #include "debug/profile.h"
 #include "debug/report.h"
 #include "debug/symbols.h"
+#include "display/display.h"
 #include "machine/machine.h"
 
 static double seconds(struct timeval time)
@@ -77,6 +78,7 @@ static int dump_tree(struct run_options *options)
     options->config.serial = "none";
     if (options->config.console)
         options->config.console = "none";
+    options->config.gpu = options->config.display = NULL; /* the tree knows no PCI device */
     struct machine *machine = machine_create(&options->config, &err);
     if (!machine)
         return cli_fail(&err);
@@ -125,7 +127,12 @@ static int run_machine(struct machine *machine, const struct run_options *option
 {
     struct error err;
     struct control *control = control_create(machine_loop(machine));
+    const struct display_devices *screen = machine_screen(machine);
     control_add_machine(control, machine);
+    if (screen) {
+        control_add_display(control, screen);
+        control_add_gpu(control, screen->gpu);
+    }
     if ((options->trace && !trace_configure(options->trace, &err)) ||
         (options->control && !control_listen(control, options->control, &err))) {
         control_destroy(control);

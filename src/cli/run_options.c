@@ -217,6 +217,52 @@ static bool parse_net(const char *value, void *target, struct error *err)
     return true;
 }
 
+/* Names of back ends, and adapter=. */
+static bool parse_gpu(const char *value, void *target, struct error *err)
+{
+    struct run_options *options = target;
+    char *list = keep(options, value), *names = keep(options, value), *end = names;
+    options->config.gpu_adapter = NULL;
+    for (char *word; (word = option_word(&list));) {
+        if (!strncmp(word, "adapter=", 8))
+            options->config.gpu_adapter = word + 8;
+        else
+            end += sprintf(end, "%s%s", end > names ? "," : "", word);
+    }
+    *end = '\0';
+    if (end == names)
+        return error_set(err, "say what is to draw: auto, passthrough, wgpu, 2d or off");
+    options->config.gpu = names;
+    return true;
+}
+
+/* WxH, one for each display. */
+static bool parse_display_size(const char *value, void *target, struct error *err)
+{
+    struct machine_config *config = target;
+    config->display_count = 0;
+    for (const char *at = value;; at++) {
+        char *end;
+        unsigned long width = strtoul(at, &end, 10), height = 0;
+        bool sane = isdigit((unsigned char)*at) && *end == 'x' && isdigit((unsigned char)end[1]);
+        if (sane)
+            height = strtoul(end + 1, &end, 10);
+        if (!sane || (*end && *end != ','))
+            return error_set(err, "give WIDTHxHEIGHT in pixels, as in 1920x1080, and with commas "
+                                  "between them one for each display");
+        if (width < 64 || height < 64 || width > 16384 || height > 16384)
+            return error_set(err, "a display has 64 to 16384 pixels each way, not %lux%lu", width,
+                             height);
+        if (too_many(config->display_count, MACHINE_MAX_DISPLAYS, err))
+            return false;
+        config->displays[config->display_count].width = (uint32_t)width;
+        config->displays[config->display_count++].height = (uint32_t)height;
+        if (!*end)
+            return true;
+        at = end;
+    }
+}
+
 /* --- Other values --- */
 
 static bool parse_memory(const char *value, void *target, struct error *err)
@@ -471,6 +517,36 @@ static const struct option rows[] = {
         .help = "the same for a virtio console, hvc0 (none)",
         .parse = option_string,
         .target = offsetof(struct run_options, config.console),
+    },
+    {
+        .name = "gpu",
+        .argument = "auto|passthrough|wgpu|2d|off[,adapter=NAME]",
+        .help = "the guest's GPU (auto with --display, else off)",
+        .manual =
+            "auto takes a GPU that is bound to vfio-pci; else virtio-gpu drawn by WebGPU where "
+            "this machine has a GPU, or by its processor (2d). Several names are tried in that "
+            "order: wgpu,2d. adapter is a PCI address for passthrough; for wgpu a number or a part "
+            "of a name as `hartvisor gpus list` has them, or spread for all of them by load. "
+            "A keyboard, a tablet and a mouse come with virtio-gpu.",
+        .parse = parse_gpu,
+    },
+    {
+        .name = "display",
+        .argument = "none|sdl|vnc:[HOST:]PORT[,password=TEXT|,password-file=FILE|,no-password]",
+        .help = "where the guest's screen is shown (none)",
+        .manual = "sdl opens a window for each display. vnc listens on the loopback address unless "
+                  "HOST is given, at PORT for the first display, PORT + 1 for the second; without "
+                  "a password one is made up and printed. Without a display, screendump of "
+                  "`hartvisor ctl` still shows the screen.",
+        .parse = option_string,
+        .target = offsetof(struct run_options, config.display),
+    },
+    {
+        .name = "display-size",
+        .argument = "WxH[,WxH]...",
+        .help = "pixels of the guest's display, or of several (1280x800)",
+        .parse = parse_display_size,
+        .target = offsetof(struct run_options, config),
     },
     {.help = "Looking inside"},
     {

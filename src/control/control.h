@@ -77,6 +77,13 @@ void control_add_commands(struct control *control, const struct control_command 
  * this is, is destroyed after `control`. */
 void control_add_machine(struct control *control, struct machine *machine);
 
+struct display_devices;
+struct virtio_device;
+
+/* Adds the commands of a machine's screen, and those of what draws it. */
+void control_add_display(struct control *control, const struct display_devices *devices);
+void control_add_gpu(struct control *control, struct virtio_device *gpu);
+
 /* Listens on the socket that `specification` (unix:PATH) names. Once. */
 bool control_listen(struct control *control, const char *specification, struct error *err);
 

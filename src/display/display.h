@@ -17,6 +17,9 @@ struct display;
 struct display_devices {
     struct virtio_device *gpu, *keyboard, *tablet, *mouse;
     unsigned scanout_count;
+    /* NULL, or: the window of a display was closed. On the display's thread. */
+    void (*closed)(void *opaque);
+    void *closed_opaque;
 };
 
 /*
@@ -29,7 +32,8 @@ struct display *display_create(const char *specification, const struct display_d
                                struct error *err);
 void display_destroy(struct display *display); /* accepts NULL */
 
-/* --- Pictures ---------------------------------------------------------------------------------- */
+/* --- Pictures ----------------------------------------------------------------------------------
+ */
 
 /* Draws a scanout's frame and waits for it, up to timeout_ms; a reference for the caller. NULL with
  * err set if it is off. Not from a thread of the renderer's. */
@@ -40,7 +44,8 @@ struct gpu_frame *display_capture(struct virtio_device *gpu, unsigned scanout, u
  * when the new one is whole. */
 bool picture_write(const struct gpu_frame *frame, const char *path, struct error *err);
 
-/* --- Input ------------------------------------------------------------------------------------- */
+/* --- Input -------------------------------------------------------------------------------------
+ */
 
 /* The Linux key code of a name that QEMU's send-key takes ("ret", "shift", "a"), or of "KEY_...";
  * 0 if there is none. */

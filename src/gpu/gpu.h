@@ -202,5 +202,15 @@ struct gpu_renderer *gpu_manager_open(struct gpu_manager *manager, struct error 
  * the chain, and says so on the log. NULL: there is none left. */
 struct gpu_renderer *gpu_manager_reopen(struct gpu_manager *manager, struct error *err);
 
+/* Whether the selected back end is one that draws: virtio-gpu. */
+bool gpu_manager_draws(const struct gpu_manager *manager);
+
 /* Whether the selected back end draws in another process, so that guest RAM must be shared. */
 bool gpu_manager_shares_memory(const struct gpu_manager *manager);
+
+struct json_object;
+
+/* Statistics as gpu_stats_print has them in JSON; the caller's. */
+struct json_object *gpu_stats_object(const struct gpu_stats *stats);
+/* And back; what is missing is 0. */
+void gpu_stats_parse(struct json_object *object, struct gpu_stats *stats);

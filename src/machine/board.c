@@ -289,6 +289,11 @@ static bool attach(struct machine *machine, struct virtio_device *device, enum m
     return true;
 }
 
+bool board_attach(struct machine *machine, struct virtio_device *device, struct error *err)
+{
+    return attach(machine, device, MACHINE_BUS_PCI, err);
+}
+
 static bool add_disks(struct machine *machine, struct error *err)
 {
     for (unsigned i = 0; i < machine->config.disk_count; i++) {
@@ -375,15 +380,18 @@ bool board_create(struct machine *machine, struct error *err)
            add_buses(machine, err) && add_disks(machine, err) && add_nets(machine, err) &&
            add_shares(machine, err) && add_console(machine, err) &&
            attach(machine, virtio_rng_create("rng0", machine->loop), MACHINE_BUS_PCI, err) &&
-           add_power_button(machine, err) && passthrough_attach_all(machine, err);
+           add_power_button(machine, err) && passthrough_attach_all(machine, err) &&
+           screen_attach(machine, err);
 }
 
 void board_destroy(struct machine *machine)
 {
+    screen_detach(machine);
     while (machine->device_count) {
         struct device *device = machine->devices[--machine->device_count];
         device->type->remove(device);
     }
+    screen_close(machine);
     passthrough_close(machine);
     chardev_destroy(machine->console);
     chardev_destroy(machine->serial);

@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "device/device.h"
+#include "display/display.h"
 #include "hart/hart.h"
 #include "hartvisor/machine.h"
 #include "irq/irq.h"
@@ -102,6 +103,9 @@ struct machine {
     struct virtio_mmio *virtio_slots[BOARD_VIRTIO_SLOTS];
     unsigned next_pci_slot, next_mmio_slot;
     struct virtio_device *power_button;
+    struct gpu_manager *gpu_manager; /* NULL: no GPU was asked for */
+    struct display_devices screen;   /* without a GPU that draws, all NULL */
+    struct display *display;         /* or NULL */
     uint64_t pci_window64_base, pci_window64_size;
     struct passthrough_manager *host_devices; /* NULL: nothing is passed through */
     struct vfio_container *vfio_container;
@@ -193,6 +197,19 @@ bool board_create(struct machine *machine, struct error *err);
 void board_destroy(struct machine *machine);
 
 void board_add_device(struct machine *machine, struct device *device);
+/* Puts a device on the PCI bus; takes ownership in any case. False too for NULL. */
+bool board_attach(struct machine *machine, struct virtio_device *device, struct error *err);
+
+/* --- screen.c: the guest's screen ---------------------------------------------------------------
+ */
+
+/* Picks what draws it, and enters it in the configuration. Before there is RAM. */
+bool screen_open(struct machine *machine, struct error *err);
+/* Creates its devices and the display. */
+bool screen_attach(struct machine *machine, struct error *err);
+/* Ends the display, before the devices go; and what drew, after them. */
+void screen_detach(struct machine *machine);
+void screen_close(struct machine *machine);
 
 /* --- passthrough.c -----------------------------------------------------------------------------
  */

@@ -235,6 +235,8 @@ static bool create(struct machine *machine, struct error *err)
     if (config->cpu && !isa_extensions_parse(config->cpu, &machine->extensions, err))
         return error_prefix(err, "--cpu %s", config->cpu);
     machine->builtin_sbi = !config->firmware;
+    if (!screen_open(machine, err))
+        return false;
     machine->aia = config->aia == MACHINE_AIA_ON ||
                    (config->aia == MACHINE_AIA_AUTO && config->passthrough_count);
     /* Its part of the harts goes with the board, whatever --cpu says. */

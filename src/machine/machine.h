@@ -7,11 +7,15 @@
 #include "device/chardev.h"
 #include "hartvisor/machine.h"
 
+struct display_devices;
 struct hart;
 struct loop;
 
 /* The event loop that machine_run runs. */
 struct loop *machine_loop(struct machine *machine);
+
+/* The devices of the guest's screen; NULL: there is none. */
+const struct display_devices *machine_screen(const struct machine *machine);
 
 /* The character channel of the serial port or the virtio console that is on stdio, or NULL. */
 struct chardev *machine_terminal(struct machine *machine);

@@ -73,6 +73,7 @@ struct message_window {
 #define MESSAGE_WINDOWS 4
 
 struct memory {
+    bool shared; /* RAM that is added is a memfd; before harts run */
     struct block_table *_Atomic blocks;
     struct memory_listener listener; /* installed before harts run */
 

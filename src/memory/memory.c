@@ -115,7 +115,7 @@ static void block_publish(struct memory *memory, struct block *block)
 }
 
 /* Whether the host gives huge pages to memory that processes share. Where it does not, they are
- * worth more than a memfd: they halve the host's page faults of a boot. */
+ * worth more than a memfd that nobody needs: they halve the host's page faults of a boot. */
 static bool shares_huge_pages(void)
 {
     char text[100] = "";
@@ -165,9 +165,9 @@ static _Atomic uint8_t *map_flags(size_t pages)
     return flags == MAP_FAILED ? NULL : flags;
 }
 
-static struct block *block_create_ram(uint64_t base, uint64_t size, struct error *err)
+static struct block *block_create_ram(uint64_t base, uint64_t size, bool shared, struct error *err)
 {
-    int fd = shares_huge_pages() ? memfd_create("guest-ram", MFD_CLOEXEC) : -1;
+    int fd = shared || shares_huge_pages() ? memfd_create("guest-ram", MFD_CLOEXEC) : -1;
     uint8_t *host = NULL;
     _Atomic uint8_t *flags = NULL;
     if (size <= INT64_MAX && (fd < 0 || !ftruncate(fd, (off_t)size)))
@@ -196,12 +196,17 @@ void tell_remapped(struct memory *memory, uint64_t gpa, uint64_t size)
         memory->listener.remapped(memory->listener.opaque, gpa, size);
 }
 
+void memory_share_ram(struct memory *memory)
+{
+    memory->shared = true;
+}
+
 bool memory_add_ram(struct memory *memory, uint64_t base, uint64_t size, struct error *err)
 {
     pthread_rwlock_wrlock(&memory->lock);
     struct block *block = NULL;
     if (check_block(memory, "RAM", base, size, err))
-        block = block_create_ram(base, size, err);
+        block = block_create_ram(base, size, memory->shared, err);
     if (block)
         block_publish(memory, block);
     pthread_rwlock_unlock(&memory->lock);

@@ -38,6 +38,9 @@ void memory_destroy(struct memory *memory);
  */
 bool memory_add_ram(struct memory *memory, uint64_t base, uint64_t size, struct error *err);
 
+/* RAM that is added from now on is a memfd, which other processes can map. */
+void memory_share_ram(struct memory *memory);
+
 /*
  * Maps whole pages that the caller owns and keeps alive as readable and executable, not writable.
  * Stores go to ops->write, or are access faults where ops is NULL. (With ops, memory_set_rom_mode
