@@ -5,14 +5,20 @@
  *
  * says "SCANOUT WxH" for each display that is connected, where it has set the first mode, and
  * "ready" when all is drawn. Pixel x, y of display n is then 0xRRGGBB with
+ *
  *     R = x & 255, G = y & 255, B = (n << 6) + (x >> 8 << 3) + (y >> 8), cut to 8 bits.
- * After that it does what lines of its input say, and answers each with "done":
- *     fill SCANOUT X Y WIDTH HEIGHT RRGGBB    fills a rectangle, and flushes only that
- *     cursor SCANOUT X Y HOT_X HOT_Y          shows a cursor with its hot spot there: 64 pixels
- *         squared, pixel x, y of it 0xAARRGGBB with A = 255 where x > y, else 0 where y is odd,
- * else 128; R = min(4 * x, A), G = min(4 * y, A), B = 0 move SCANOUT X Y moves it hide SCANOUT
- * hides it off SCANOUT                             turns the display off Its end gives the displays
- * back.
+ *
+ * After that it does what lines of its input say, and answers each with "done". Its end gives the
+ * displays back.
+ *
+ * - fill SCANOUT X Y WIDTH HEIGHT RRGGBB: fills a rectangle, and flushes only that
+ * - paint SCANOUT TIMES: draws and flushes the whole picture, says how many milliseconds it took
+ * - cursor SCANOUT X Y HOT_X HOT_Y: shows a cursor with its hot spot there. It is 64 pixels
+ * squared, and pixel x, y of it 0xAARRGGBB with A = 255 where x > y, else 0 where y is odd, else
+ * 128; R = min(4 * x, A), G = min(4 * y, A), B = 0
+ * - move SCANOUT X Y: moves it
+ * - hide SCANOUT: hides it
+ * - off SCANOUT: turns the display off
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +28,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include <drm/drm.h>
 #include <drm/drm_mode.h>
@@ -167,6 +174,26 @@ static void fill(struct scanout *scanout, const int *numbers, uint32_t colour)
           (uint32_t)numbers[3]);
 }
 
+static long milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* A new picture each time, as what plays a film makes them. */
+static void paint(struct scanout *scanout, int times)
+{
+    long start = milliseconds();
+    for (int i = 0; i < times; i++) {
+        for (uint32_t y = 0; y < scanout->height; y++)
+            memset(scanout->picture.pixels + y * scanout->picture.pitch, (int)y + i,
+                   scanout->width * 4);
+        flush(scanout, 0, 0, scanout->width, scanout->height);
+    }
+    printf("%ld ms\n", milliseconds() - start);
+}
+
 static void move_cursor(const struct scanout *scanout, int x, int y)
 {
     struct drm_mode_cursor2 move = {
@@ -217,6 +244,8 @@ static int obey(const char *line)
     struct scanout *scanout = &scanouts[number];
     if (!strcmp(word, "fill") && count == 7)
         fill(scanout, numbers, colour);
+    else if (!strcmp(word, "paint") && count == 3)
+        paint(scanout, numbers[0]);
     else if (!strcmp(word, "cursor") && count == 6)
         set_cursor(scanout, numbers);
     else if (!strcmp(word, "move") && count == 4)
