@@ -40,9 +40,12 @@ void display_destroy(struct display *display); /* accepts NULL */
 struct gpu_frame *display_capture(struct virtio_device *gpu, unsigned scanout, unsigned timeout_ms,
                                   struct error *err);
 
-/* Writes a frame as PNG, or as PPM (P6) where the name ends so. A file that was there is replaced
- * when the new one is whole. */
-bool picture_write(const struct gpu_frame *frame, const char *path, struct error *err);
+enum picture_format { PICTURE_BY_NAME, PICTURE_PNG, PICTURE_PPM };
+
+/* Writes a frame as PNG or PPM (P6); by name, the latter where the name ends so. A file that was
+ * there is replaced when the new one is whole. */
+bool picture_write(const struct gpu_frame *frame, const char *path, enum picture_format format,
+                   struct error *err);
 
 /* --- Input -------------------------------------------------------------------------------------
  */

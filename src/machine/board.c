@@ -365,7 +365,8 @@ static bool add_console(struct machine *machine, struct error *err)
 static bool add_power_button(struct machine *machine, struct error *err)
 {
     static const uint16_t keys[] = {KEY_POWER};
-    struct virtio_input_config config = {"Power Button", keys, ARRAY_SIZE(keys)};
+    struct virtio_input_config config = {
+        .label = "Power Button", .keys = keys, .key_count = ARRAY_SIZE(keys)};
     machine->power_button = virtio_input_create("power0", &config, machine->loop);
     return attach(machine, machine->power_button, MACHINE_BUS_PCI, err);
 }

@@ -1,11 +1,14 @@
 #include "virtio/input.h"
 
+#include <assert.h>
 #include <linux/input-event-codes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define INPUT_QUEUE_SIZE 64
-#define INPUT_BACKLOG    64 /* events waiting for the loop; what comes on top is dropped */
+#define INPUT_BACKLOG    256 /* events waiting for the loop; what comes on top is dropped */
+#define INPUT_GROUP      16
+#define INPUT_AXES       64
 #define INPUT_DATA       128
 #define INPUT_KEYS       (INPUT_DATA * 8)
 
@@ -16,7 +19,9 @@ enum select {
     SELECT_ID_NAME = 0x01,
     SELECT_ID_SERIAL = 0x02,
     SELECT_ID_DEVIDS = 0x03,
+    SELECT_PROP_BITS = 0x10,
     SELECT_EV_BITS = 0x11,
+    SELECT_ABS_INFO = 0x12,
 };
 
 enum config_offset {
@@ -38,7 +43,15 @@ struct virtio_input {
     struct virtio_device virtio;
     uint8_t config[CONFIG_SIZE];
     char label[INPUT_DATA];
-    uint8_t keys[INPUT_DATA]; /* bitmap */
+    uint8_t types[EV_CNT][INPUT_DATA]; /* bitmaps: the codes of each type of event */
+    uint8_t properties[INPUT_DATA];
+    struct {
+        int32_t min, max;
+    } axes[INPUT_AXES];
+    /* Keys that the guest was told are down; for each there is room for two events, so that it is
+     * always told when they are up again. */
+    uint8_t pressed[INPUT_DATA];
+    unsigned pressed_count;
     struct input_event backlog[INPUT_BACKLOG];
     uint32_t backlog_size;
 };
@@ -46,6 +59,17 @@ struct virtio_input {
 static struct virtio_input *input_of(struct virtio_device *device)
 {
     return container_of(device, struct virtio_input, virtio);
+}
+
+static bool has_bit(const uint8_t *bitmap, unsigned bit)
+{
+    return bit < INPUT_KEYS && bitmap[bit / 8] >> bit % 8 & 1;
+}
+
+static void set_bit(uint8_t *bitmap, unsigned bit)
+{
+    if (bit < INPUT_KEYS)
+        bitmap[bit / 8] |= 1 << bit % 8;
 }
 
 /* Bytes of a bitmap up to its last bit: a size of 0 means that the device has no such events. */
@@ -57,32 +81,66 @@ static unsigned bitmap_size(const uint8_t *bitmap)
     return size;
 }
 
-/* Fills the data part with what select and subselect ask for. */
+/* What select and subselect ask for, into the data part; returns its size. */
+
+static unsigned tell_name(const struct virtio_input *self, unsigned subselect, uint8_t *data)
+{
+    memcpy(data, self->label, strlen(self->label));
+    return strlen(self->label);
+}
+
+static unsigned tell_serial(const struct virtio_input *self, unsigned subselect, uint8_t *data)
+{
+    memcpy(data, self->virtio.base.name, strlen(self->virtio.base.name));
+    return strlen(self->virtio.base.name);
+}
+
+static unsigned tell_ids(const struct virtio_input *self, unsigned subselect, uint8_t *data)
+{
+    store_le16(data, BUS_VIRTUAL);
+    return 8;
+}
+
+static unsigned tell_properties(const struct virtio_input *self, unsigned subselect, uint8_t *data)
+{
+    memcpy(data, self->properties, INPUT_DATA);
+    return bitmap_size(data);
+}
+
+static unsigned tell_codes(const struct virtio_input *self, unsigned subselect, uint8_t *data)
+{
+    if (subselect >= EV_CNT)
+        return 0;
+    memcpy(data, self->types[subselect], INPUT_DATA);
+    return bitmap_size(data);
+}
+
+static unsigned tell_axis(const struct virtio_input *self, unsigned subselect, uint8_t *data)
+{
+    if (subselect >= INPUT_AXES || !has_bit(self->types[EV_ABS], subselect))
+        return 0;
+    store_le32(data, (uint32_t)self->axes[subselect].min);
+    store_le32(data + 4, (uint32_t)self->axes[subselect].max);
+    return 20; /* fuzz, flat and resolution are 0 */
+}
+
+static const struct {
+    enum select select;
+    unsigned (*tell)(const struct virtio_input *self, unsigned subselect, uint8_t *data);
+} selections[] = {
+    {SELECT_ID_NAME, tell_name},  {SELECT_ID_SERIAL, tell_serial},
+    {SELECT_ID_DEVIDS, tell_ids}, {SELECT_PROP_BITS, tell_properties},
+    {SELECT_EV_BITS, tell_codes}, {SELECT_ABS_INFO, tell_axis},
+};
+
 static void update_config(struct virtio_input *self)
 {
     uint8_t *data = self->config + CONFIG_DATA;
     unsigned size = 0;
     memset(data, 0, INPUT_DATA);
-    switch (self->config[CONFIG_SELECT]) {
-    case SELECT_ID_NAME:
-        size = strlen(self->label);
-        memcpy(data, self->label, size);
-        break;
-    case SELECT_ID_SERIAL:
-        size = strlen(self->virtio.base.name);
-        memcpy(data, self->virtio.base.name, size);
-        break;
-    case SELECT_ID_DEVIDS:
-        size = 8;
-        store_le16(data, BUS_VIRTUAL);
-        break;
-    case SELECT_EV_BITS:
-        if (self->config[CONFIG_SUBSELECT] == EV_KEY) {
-            size = bitmap_size(self->keys);
-            memcpy(data, self->keys, size);
-        }
-        break;
-    }
+    for (size_t i = 0; i < ARRAY_SIZE(selections); i++)
+        if (selections[i].select == self->config[CONFIG_SELECT])
+            size = selections[i].tell(self, self->config[CONFIG_SUBSELECT], data);
     self->config[CONFIG_DATA_SIZE] = size;
 }
 
@@ -124,7 +182,10 @@ static void input_handle_queue(struct virtio_device *device, struct virtio_queue
 
 static void input_reset(struct virtio_device *device)
 {
-    input_of(device)->backlog_size = 0;
+    struct virtio_input *self = input_of(device);
+    self->backlog_size = 0;
+    self->pressed_count = 0;
+    memset(self->pressed, 0, sizeof(self->pressed));
 }
 
 static void input_state(struct virtio_device *device, struct stream *stream)
@@ -142,6 +203,10 @@ static void input_state(struct virtio_device *device, struct stream *stream)
         stream_u16(stream, &self->backlog[i].code);
         stream_u32(stream, &self->backlog[i].value);
     }
+    stream_bytes(stream, self->pressed, sizeof(self->pressed));
+    self->pressed_count = 0;
+    for (unsigned key = 0; key < INPUT_KEYS; key++)
+        self->pressed_count += has_bit(self->pressed, key);
     update_config(self);
 }
 
@@ -162,21 +227,66 @@ static const struct virtio_device_type input_type = {
     .remove = input_remove,
 };
 
-bool virtio_input_press(struct virtio_device *device, uint16_t key)
+/* Whether the device has such an event, and the guest's view of a key changes by it. */
+static bool means_something(const struct virtio_input *self, const struct virtio_input_event *event)
+{
+    if (event->type >= EV_CNT || !has_bit(self->types[event->type], event->code))
+        return false;
+    return event->type != EV_KEY || has_bit(self->pressed, event->code) != (event->value != 0);
+}
+
+static void note_key(struct virtio_input *self, uint16_t key, bool down)
+{
+    self->pressed[key / 8] ^= 1 << key % 8;
+    self->pressed_count += down ? 1 : -1;
+}
+
+static void put(struct virtio_input *self, uint16_t type, uint16_t code, uint32_t value)
+{
+    self->backlog[self->backlog_size++] = (struct input_event){type, code, value};
+}
+
+bool virtio_input_send(struct virtio_device *device, const struct virtio_input_event *events,
+                       unsigned count)
 {
     struct virtio_input *self = input_of(device);
-    const struct input_event events[] = {
-        {EV_KEY, key, 1}, {EV_SYN, SYN_REPORT, 0}, {EV_KEY, key, 0}, {EV_SYN, SYN_REPORT, 0}};
+    const struct virtio_input_event *chosen[INPUT_GROUP];
+    unsigned kept = 0, presses = 0, releases = 0;
+    assert(count <= INPUT_GROUP);
     virtio_lock(device);
     struct virtio_queue *queue = &device->queues[QUEUE_EVENTS];
     bool listening = virtio_queue_ready(queue);
-    if (listening && self->backlog_size + ARRAY_SIZE(events) <= INPUT_BACKLOG) {
-        memcpy(self->backlog + self->backlog_size, events, sizeof(events));
-        self->backlog_size += ARRAY_SIZE(events);
+    for (unsigned i = 0; i < count; i++) {
+        if (!means_something(self, &events[i]))
+            continue;
+        chosen[kept++] = &events[i];
+        presses += events[i].type == EV_KEY && events[i].value;
+        releases += events[i].type == EV_KEY && !events[i].value;
+    }
+    unsigned reserved = 2 * (self->pressed_count + presses - releases);
+    bool fits = listening &&
+                (self->backlog_size + kept + 1 + reserved <= INPUT_BACKLOG || releases == kept);
+    for (unsigned i = 0; i < kept; i++) {
+        if (fits)
+            put(self, chosen[i]->type, chosen[i]->code, (uint32_t)chosen[i]->value);
+        /* A guest that does not listen has no keys down. */
+        if (chosen[i]->type == EV_KEY && (fits || !chosen[i]->value))
+            note_key(self, chosen[i]->code, chosen[i]->value);
+    }
+    if (fits && kept) {
+        put(self, EV_SYN, SYN_REPORT, 0);
         virtio_queue_schedule(queue);
     }
     virtio_unlock(device);
-    return listening;
+    return fits;
+}
+
+bool virtio_input_press(struct virtio_device *device, uint16_t key)
+{
+    const struct virtio_input_event down = {EV_KEY, key, 1}, up = {EV_KEY, key, 0};
+    bool pressed = virtio_input_send(device, &down, 1);
+    virtio_input_send(device, &up, 1);
+    return pressed;
 }
 
 struct virtio_device *
@@ -186,8 +296,22 @@ virtio_input_create(const char *name, const struct virtio_input_config *config, 
     virtio_device_init(&self->virtio, &input_type, name, 0, loop);
     snprintf(self->label, sizeof(self->label), "%s", config->label);
     for (unsigned i = 0; i < config->key_count; i++)
-        if (config->keys[i] < INPUT_KEYS)
-            self->keys[config->keys[i] / 8] |= 1 << config->keys[i] % 8;
+        set_bit(self->types[EV_KEY], config->keys[i]);
+    for (unsigned i = 0; i < config->relative_count; i++)
+        set_bit(self->types[EV_REL], config->relative[i]);
+    for (unsigned i = 0; i < config->axis_count; i++) {
+        const struct virtio_input_axis *axis = &config->axes[i];
+        assert(axis->code < INPUT_AXES);
+        set_bit(self->types[EV_ABS], axis->code);
+        self->axes[axis->code].min = axis->min;
+        self->axes[axis->code].max = axis->max;
+    }
+    if (config->repeats) {
+        set_bit(self->types[EV_REP], REP_DELAY);
+        set_bit(self->types[EV_REP], REP_PERIOD);
+    }
+    if (config->relative_count || config->axis_count)
+        set_bit(self->properties, config->direct ? INPUT_PROP_DIRECT : INPUT_PROP_POINTER);
     self->virtio.config = self->config;
     self->virtio.config_size = sizeof(self->config);
     virtio_device_add_queue(&self->virtio, INPUT_QUEUE_SIZE);
