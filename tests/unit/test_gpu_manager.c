@@ -87,7 +87,7 @@ static void test_passthrough(void **state)
     struct gpu_manager *manager = create("server", false);
     gpu_manager_probe(manager);
     const struct gpu_backend_info *host = gpu_manager_backend(manager, 0);
-    char address[32];
+    char address[160];
     bool found = false;
     for (size_t i = 0; i < host->adapter_count; i++) {
         snprintf(address, sizeof(address), "%s", host->adapters[i].name);

@@ -1,0 +1,57 @@
+/* hartvisor-gpu: a renderer on WebGPU, for one machine, at the other end of a socket. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "gpu/server.h"
+#include "renderer/renderer.h"
+
+static size_t tell_adapters(void *opaque, struct gpu_adapter_info *list, size_t most)
+{
+    const struct adapters *adapters = opaque;
+    size_t count = adapters->count < most ? adapters->count : most;
+    for (size_t i = 0; i < count; i++)
+        adapters_describe(adapters, i, &list[i]);
+    return count;
+}
+
+static struct gpu_canvas *open_adapters(void *opaque, const struct gpu_request *request,
+                                        struct error *err)
+{
+    return wgpu_canvas_create(opaque, request->open.adapters, request->open.count, err);
+}
+
+static bool confine(void *opaque, struct error *err)
+{
+    return sandbox_enter(err);
+}
+
+int main(int count, char **words)
+{
+    static const struct gpu_server_ops ops = {
+        .adapters = tell_adapters, .open = open_adapters, .opened = confine};
+    struct adapters adapters;
+    struct error err;
+    char *end;
+    if (count != 3 || strcmp(words[1], "--socket") != 0) {
+        fprintf(stderr, "hartvisor-gpu is started by hartvisor, which speaks to it over a socket: "
+                        "see `hartvisor gpus list`\n");
+        return 2;
+    }
+    long socket = strtol(words[2], &end, 10);
+    if (*end || socket < 3 || socket > 1000) {
+        fprintf(stderr, "hartvisor-gpu: '%s' is no descriptor of a socket\n", words[2]);
+        return 2;
+    }
+    /* A driver that hangs does not outlive the machine. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGPIPE, SIG_IGN);
+    adapters_init(&adapters);
+    bool ok = gpu_server_run((int)socket, (int)socket, &ops, &adapters, &err);
+    if (!ok)
+        log_error("hartvisor-gpu: %s", err.message);
+    adapters_finish(&adapters);
+    return !ok;
+}
