@@ -17,6 +17,8 @@ struct display;
 struct display_devices {
     struct virtio_device *gpu, *keyboard, *tablet, *mouse;
     unsigned scanout_count;
+    void (*closed)(void *opaque); /* a window was closed; on the display's thread. NULL: ignored */
+    void *closed_opaque;
 };
 
 /*
@@ -29,7 +31,8 @@ struct display *display_create(const char *specification, const struct display_d
                                struct error *err);
 void display_destroy(struct display *display); /* accepts NULL */
 
-/* --- Pictures ---------------------------------------------------------------------------------- */
+/* --- Pictures ----------------------------------------------------------------------------------
+ */
 
 /* Draws a scanout's frame and waits for it, up to timeout_ms; a reference for the caller. NULL with
  * err set if it is off. Not from a thread of the renderer's. */
@@ -40,7 +43,8 @@ struct gpu_frame *display_capture(struct virtio_device *gpu, unsigned scanout, u
  * when the new one is whole. */
 bool picture_write(const struct gpu_frame *frame, const char *path, struct error *err);
 
-/* --- Input ------------------------------------------------------------------------------------- */
+/* --- Input -------------------------------------------------------------------------------------
+ */
 
 /* The Linux key code of a name that QEMU's send-key takes ("ret", "shift", "a"), or of "KEY_...";
  * 0 if there is none. */
