@@ -51,7 +51,7 @@ static int create(void **state)
 }
 
 /* Drivers keep what they like until the end of the process. What is ours is counted below. */
-const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
     return "detect_leaks=0";
