@@ -52,7 +52,7 @@ static void print_text(const struct utsname *host)
     printf("\nlibraries:\n");
     for (size_t i = 0; i < ARRAY_SIZE(components); i++) {
         const char *version = components[i].version;
-        printf("  %-10s %s\n", components[i].name,
+        printf("  %-12s %s\n", components[i].name,
                !version   ? "not built in"
                : *version ? version
                           : "built in");
