@@ -469,6 +469,7 @@ static void sdl_destroy(struct sink *sink)
         finish_window(&sdl->windows[i]);
     if (sdl->started)
         SDL_QuitSubSystem(SDL_INIT_VIDEO);
+    SDL_TLSCleanup(); /* what it keeps for this thread */
     free(sdl);
 }
 
