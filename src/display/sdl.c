@@ -18,7 +18,8 @@ struct window {
     int texture_width, texture_height;
     struct gpu_frame *frame; /* NULL: off */
     bool fitted;             /* had the size of the guest's first picture */
-    bool hidden;
+    bool opened;             /* the first one is at once, others with their first picture */
+    bool hidden;             /* by the user, later */
 };
 
 struct sdl {
@@ -113,6 +114,9 @@ static void sdl_show(struct sink *sink, unsigned scanout, struct gpu_frame *fram
     }
     if (frame) {
         fit_window(sdl, scanout);
+        if (!window->opened)
+            SDL_ShowWindow(window->window);
+        window->opened = true;
         upload(window, *rect);
     }
     present(window);
@@ -364,6 +368,8 @@ static void close_window(struct sdl *sdl)
 static void set_hidden(struct sdl *sdl, unsigned scanout, bool hidden)
 {
     bool look = sdl->windows[scanout].hidden && !hidden;
+    if (!sdl->windows[scanout].opened)
+        return;
     sdl->windows[scanout].hidden = hidden;
     if (look)
         display_look(sdl->sink.display, scanout);
@@ -483,9 +489,11 @@ static bool open_window(struct sdl *sdl, unsigned scanout, struct error *err)
     virtio_gpu_size(devices_of(sdl)->gpu, scanout, &width, &height);
     snprintf(title, sizeof(title), "hartvisor \u2013 display %u", scanout);
     window->fitted = width && height;
+    window->opened = !scanout;
     window->window = SDL_CreateWindow(title, SDL_WINDOWPOS_UNDEFINED, SDL_WINDOWPOS_UNDEFINED,
                                       width ? (int)width : 1280, height ? (int)height : 800,
-                                      SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI);
+                                      SDL_WINDOW_RESIZABLE | SDL_WINDOW_ALLOW_HIGHDPI |
+                                          (window->opened ? 0 : SDL_WINDOW_HIDDEN));
     /* Frames are drawn already; software is enough to copy them, and is there everywhere. */
     window->renderer = window->window ? SDL_CreateRenderer(window->window, -1, 0) : NULL;
     if (window->window && !window->renderer)

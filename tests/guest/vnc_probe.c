@@ -46,7 +46,8 @@ static bool handle(rfbClient *client, int ms)
 {
     int64_t end = now_ms() + ms;
     do {
-        int status = WaitForMessage(client, 10000);
+        /* The library waits for the socket, though a message may be read already. */
+        int status = client->buffered ? 1 : WaitForMessage(client, 10000);
         if (status < 0 || (status && !HandleRFBServerMessage(client)))
             return false;
     } while (now_ms() < end);
