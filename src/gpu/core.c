@@ -196,7 +196,7 @@ static enum gpu_status run_resource(struct gpu_core *core, struct call *call)
     uint32_t id = call->request->resource.id, format = call->request->resource.format;
     if (!can_add(core, id) || !size_fits(width, height) || !gpu_format_layout(format))
         return GPU_BAD_REQUEST;
-    unsigned adapter = core_choose_adapter(core);
+    unsigned adapter = core_choose_adapter(core, NULL);
     struct gpu_image *image = create_image(core, adapter, format, width, height);
     if (!image)
         return no_memory(core);
@@ -297,7 +297,7 @@ static enum gpu_status show_blob(struct gpu_core *core, struct core_scanout *sca
     bool flip = scanout->image && scanout->blob_format == format &&
                 scanout->rect.width == rect->width && scanout->rect.height == rect->height;
     if (!flip) {
-        unsigned adapter = core_choose_adapter(core);
+        unsigned adapter = core_choose_adapter(core, scanout);
         struct gpu_image *image = create_image(core, adapter, format, rect->width, rect->height);
         if (!image)
             return no_memory(core);
@@ -319,7 +319,7 @@ static enum gpu_status show_picture(struct gpu_core *core, struct core_scanout *
         return GPU_BAD_REQUEST;
     unsigned adapter = resource->adapter;
     if (!shown_elsewhere(core, resource, scanout))
-        adapter = scanout->resource ? scanout->adapter : core_choose_adapter(core);
+        adapter = scanout->resource ? scanout->adapter : core_choose_adapter(core, scanout);
     if (!core_move(core, resource, adapter))
         return no_memory(core);
     turn_off(core, scanout);

@@ -104,8 +104,8 @@ enum gpu_status core_render(struct gpu_core *core, struct core_scanout *scanout,
 
 /* --- spread.c: which adapter --- */
 
-/* The adapter with the least load. */
-unsigned core_choose_adapter(struct gpu_core *core);
+/* The adapter with the least load, for a scanout or, with NULL, for a picture. */
+unsigned core_choose_adapter(struct gpu_core *core, const struct core_scanout *scanout);
 /* Brings a picture to an adapter; false if there is no memory. */
 bool core_move(struct gpu_core *core, struct core_resource *resource, unsigned adapter);
 

@@ -20,19 +20,24 @@ static unsigned busy_percent(struct gpu_core *core, unsigned adapter, uint64_t n
     return load->busy;
 }
 
-/* Time first, in steps of a tenth as it is never the same twice; then memory. */
-unsigned core_choose_adapter(struct gpu_core *core)
+/* A screen is worth a queue that is always busy: what it will cost is not known before it is drawn.
+ * Memory decides between equals. */
+unsigned core_choose_adapter(struct gpu_core *core, const struct core_scanout *scanout)
 {
-    unsigned best = 0, best_busy = 0;
+    unsigned best = 0, best_load = 0;
     uint64_t now = gpu_trace_now(), best_memory = 0;
     if (core->spread == GPU_SPREAD_NONE)
         return 0;
     for (unsigned i = 0; i < core->canvas->ops->adapter_count; i++) {
-        unsigned busy = busy_percent(core, i, now) / 10;
+        unsigned load = busy_percent(core, i, now);
         uint64_t memory = core->canvas->adapters[i].memory;
-        if (i == 0 || busy < best_busy || (busy == best_busy && memory < best_memory)) {
+        for (unsigned k = 0; k < GPU_MAX_SCANOUTS; k++)
+            if (&core->scanouts[k] != scanout && core->scanouts[k].resource &&
+                core->scanouts[k].adapter == i)
+                load += 100;
+        if (i == 0 || load < best_load || (load == best_load && memory < best_memory)) {
             best = i;
-            best_busy = busy;
+            best_load = load;
             best_memory = memory;
         }
     }
