@@ -522,7 +522,6 @@ static bool create_screen(struct vnc_screen *screen, const struct vnc_options *o
     rfb->setDesktopSizeHook = set_desktop_size;
     if (!options->none) {
         rfb->authPasswdData = vnc->passwords;
-        rfb->authPasswdFirstViewOnly = 1; /* none: the library's 0 lets nobody type */
         rfb->passwordCheck = rfbCheckPasswordByList;
     }
     rfbInitServer(rfb);
