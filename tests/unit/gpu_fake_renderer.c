@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "gpu/server.h"
@@ -127,7 +128,7 @@ static bool send_flood(struct fake *fake, struct gpu_answer *answer)
 
 static bool close_socket(struct fake *fake, struct gpu_answer *answer)
 {
-    close(fake->socket);
+    shutdown(fake->socket, SHUT_RDWR);
     return say_nothing(fake, answer);
 }
 
