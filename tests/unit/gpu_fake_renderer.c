@@ -109,6 +109,7 @@ static bool say_nothing(struct fake *fake, struct gpu_answer *answer)
 {
     for (;;)
         pause();
+    return false;
 }
 
 static bool be_slow(struct fake *fake, struct gpu_answer *answer)
@@ -124,6 +125,7 @@ static bool send_flood(struct fake *fake, struct gpu_answer *answer)
     memset(bytes, fake->number, sizeof(bytes));
     for (;;)
         put(fake, bytes, sizeof(bytes));
+    return false;
 }
 
 static bool close_socket(struct fake *fake, struct gpu_answer *answer)
