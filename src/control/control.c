@@ -295,6 +295,7 @@ void control_destroy(struct control *control)
     loop_remove_task(control->event_task);
     send_events(control);
     server_destroy(control->server);
+    screen_destroy(control->screen);
     pthread_mutex_destroy(&control->lock);
     free(control->entries);
     free(control);

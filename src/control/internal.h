@@ -28,6 +28,8 @@ struct control {
     /* control_add_machine's. */
     struct machine *machine;
     _Atomic bool quit; /* the `quit` command ended the machine */
+
+    struct control_screen *screen; /* control_add_display's; NULL: no screen */
 };
 
 /* --- control.c --- */
@@ -54,6 +56,11 @@ struct json_object *session_answer(struct control_session *session, struct json_
 
 /* The answer to bytes that are no message. */
 struct json_object *session_complain(const struct error *err);
+
+/* --- display.c --- */
+
+/* Releases what is held. Accepts NULL. */
+void screen_destroy(struct control_screen *screen);
 
 /* --- server.c --- */
 

@@ -37,6 +37,7 @@ static void rendered(void *opaque, struct gpu_frame *frame, const struct gpu_rec
 struct gpu_frame *display_capture(struct virtio_device *gpu, unsigned scanout, unsigned timeout_ms,
                                   struct error *err)
 {
+    pthread_condattr_t attributes;
     struct timespec deadline;
     uint32_t width, height;
     virtio_gpu_size(gpu, scanout, &width, &height);
@@ -46,9 +47,13 @@ struct gpu_frame *display_capture(struct virtio_device *gpu, unsigned scanout, u
     }
     struct capture *capture = xcalloc(1, sizeof(*capture));
     pthread_mutex_init(&capture->lock, NULL);
-    pthread_cond_init(&capture->wake, NULL);
-    clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_sec += timeout_ms / 1000 + 1;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&capture->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    uint64_t end = loop_now() + timeout_ms * UINT64_C(1000000);
+    deadline =
+        (struct timespec){(time_t)(end / UINT64_C(1000000000)), (long)(end % UINT64_C(1000000000))};
     virtio_gpu_render(gpu, scanout, rendered, capture);
 
     pthread_mutex_lock(&capture->lock);

@@ -24,7 +24,7 @@ static void convert_row(const struct gpu_frame *frame, uint32_t y, uint8_t *row)
     }
 }
 
-static bool write_ppm(const struct gpu_frame *frame, FILE *file, struct error *err)
+static bool write_ppm(const struct gpu_frame *frame, FILE *file)
 {
     uint8_t *row = xmalloc((size_t)frame->width * 3);
     fprintf(file, "P6\n%u %u\n255\n", frame->width, frame->height);
@@ -33,20 +33,29 @@ static bool write_ppm(const struct gpu_frame *frame, FILE *file, struct error *e
         fwrite(row, 3, frame->width, file);
     }
     free(row);
-    return true;
+    return !ferror(file);
 }
 
 #ifdef HAVE_LIBPNG
-static bool write_png(const struct gpu_frame *frame, FILE *file, struct error *err)
+/* libpng would tell the terminal. */
+static void png_failed(png_structp png, png_const_charp message)
 {
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_longjmp(png, 1);
+}
+
+static void png_warned(png_structp png, png_const_charp message)
+{
+}
+
+static bool write_png(const struct gpu_frame *frame, FILE *file)
+{
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, png_failed, png_warned);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     uint8_t *row = xmalloc((size_t)frame->width * 3);
     if (!info || setjmp(png_jmpbuf(png))) {
         png_destroy_write_struct(&png, &info);
         free(row);
-        return error_set(err, "libpng cannot write a picture of %ux%u pixels", frame->width,
-                         frame->height);
+        return false;
     }
     png_init_io(png, file);
     png_set_IHDR(png, info, frame->width, frame->height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
@@ -64,11 +73,7 @@ static bool write_png(const struct gpu_frame *frame, FILE *file, struct error *e
     return true;
 }
 #else
-static bool write_png(const struct gpu_frame *frame, FILE *file, struct error *err)
-{
-    return error_set(err, "this build has no libpng: install libpng-dev and build again, or write "
-                          "a file that ends in .ppm");
-}
+#    define write_png NULL
 #endif
 
 static bool ends_in(const char *path, const char *end)
@@ -77,27 +82,58 @@ static bool ends_in(const char *path, const char *end)
     return length > most && !strcasecmp(path + length - most, end);
 }
 
+/* A new file beside `path`; *temporary is the caller's. */
+static FILE *create_beside(const char *path, char **temporary)
+{
+    int fd = -1;
+    *temporary = NULL;
+    for (unsigned i = 0; fd < 0 && i < 100; i++) {
+        free(*temporary);
+        *temporary = xasprintf("%s.%d-%u", path, (int)getpid(), i);
+        fd = open(*temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST)
+            break;
+    }
+    return fd < 0 ? NULL : fdopen(fd, "w");
+}
+
+/* Whether the file may be replaced: not a device, say, which root could replace as well. */
+static bool check_replaced(const char *path, struct error *err)
+{
+    struct stat status;
+    if (stat(path, &status) < 0 || S_ISREG(status.st_mode))
+        return true;
+    return error_set(err, "'%s' is no file that a picture could replace: give another name", path);
+}
+
 bool picture_write(const struct gpu_frame *frame, const char *path, enum picture_format format,
                    struct error *err)
 {
+    char *temporary;
     if (format == PICTURE_BY_NAME)
         format = ends_in(path, ".ppm") ? PICTURE_PPM : PICTURE_PNG;
-    char *temporary = xasprintf("%s.XXXXXX", path);
-    int fd = mkostemp(temporary, O_CLOEXEC);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
-    bool ok = file || error_set_errno(err, errno, "cannot write a picture to '%s'", path);
+    bool (*write_file)(const struct gpu_frame *, FILE *) =
+        format == PICTURE_PPM ? write_ppm : write_png;
+    if (!write_file)
+        return error_set(err, "this build has no libpng: install libpng-dev and build again, or "
+                              "write a file that ends in .ppm");
+    if (!check_replaced(path, err))
+        return false;
+    FILE *file = create_beside(path, &temporary);
+    bool ok = file;
     if (file) {
-        mode_t mask = umask(0);
-        umask(mask);
-        fchmod(fd, 0666 & ~mask);
-        ok = (format == PICTURE_PPM ? write_ppm : write_png)(frame, file, err);
-        if (ok && (ferror(file) | fclose(file)))
-            ok = error_set_errno(err, errno, "cannot write a picture to '%s'", path);
-        else if (!ok)
-            fclose(file);
-        if (ok && rename(temporary, path) < 0)
-            ok = error_set_errno(err, errno, "cannot write a picture to '%s'", path);
-        if (!ok)
+        errno = 0;
+        ok = write_file(frame, file) && !fflush(file);
+        int error = errno;
+        if (fclose(file))
+            ok = false;
+        else
+            errno = error;
+        ok = ok && !rename(temporary, path);
+    }
+    if (!ok) {
+        error_set_errno(err, errno ? errno : ENOMEM, "cannot write a picture to '%s'", path);
+        if (file)
             unlink(temporary);
     }
     free(temporary);

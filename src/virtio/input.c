@@ -188,6 +188,19 @@ static void input_reset(struct virtio_device *device)
     memset(self->pressed, 0, sizeof(self->pressed));
 }
 
+/* A loaded state may claim keys that the device has not, or leave no room for their releases. */
+static void check_pressed(struct virtio_input *self, struct stream *stream)
+{
+    bool sane = self->backlog_size + 2 * self->pressed_count <= INPUT_BACKLOG;
+    for (unsigned i = 0; i < INPUT_DATA; i++)
+        sane &= !(self->pressed[i] & ~self->types[EV_KEY][i]);
+    if (sane)
+        return;
+    stream_fail(stream, "%s: %u keys are down behind %u events, which cannot be",
+                self->virtio.base.name, self->pressed_count, self->backlog_size);
+    input_reset(&self->virtio);
+}
+
 static void input_state(struct virtio_device *device, struct stream *stream)
 {
     struct virtio_input *self = input_of(device);
@@ -207,6 +220,7 @@ static void input_state(struct virtio_device *device, struct stream *stream)
     self->pressed_count = 0;
     for (unsigned key = 0; key < INPUT_KEYS; key++)
         self->pressed_count += has_bit(self->pressed, key);
+    check_pressed(self, stream);
     update_config(self);
 }
 
@@ -228,17 +242,12 @@ static const struct virtio_device_type input_type = {
 };
 
 /* Whether the device has such an event, and the guest's view of a key changes by it. */
-static bool means_something(const struct virtio_input *self, const struct virtio_input_event *event)
+static bool means_something(const struct virtio_input *self, const uint8_t *pressed,
+                            const struct virtio_input_event *event)
 {
     if (event->type >= EV_CNT || !has_bit(self->types[event->type], event->code))
         return false;
-    return event->type != EV_KEY || has_bit(self->pressed, event->code) != (event->value != 0);
-}
-
-static void note_key(struct virtio_input *self, uint16_t key, bool down)
-{
-    self->pressed[key / 8] ^= 1 << key % 8;
-    self->pressed_count += down ? 1 : -1;
+    return event->type != EV_KEY || has_bit(pressed, event->code) != (event->value != 0);
 }
 
 static void put(struct virtio_input *self, uint16_t type, uint16_t code, uint32_t value)
@@ -246,39 +255,63 @@ static void put(struct virtio_input *self, uint16_t type, uint16_t code, uint32_
     self->backlog[self->backlog_size++] = (struct input_event){type, code, value};
 }
 
+/* Of a group: what the guest gets, and the keys that are down after it. */
+struct group {
+    const struct virtio_input_event *events[INPUT_GROUP];
+    unsigned count;
+    uint8_t pressed[INPUT_DATA];
+    unsigned pressed_count;
+};
+
+static void choose(const struct virtio_input *self, struct group *group,
+                   const struct virtio_input_event *events, unsigned count, bool releases_only)
+{
+    group->count = 0;
+    group->pressed_count = self->pressed_count;
+    memcpy(group->pressed, self->pressed, sizeof(group->pressed));
+    for (unsigned i = 0; i < count; i++) {
+        bool key = events[i].type == EV_KEY, down = events[i].value;
+        if ((releases_only && (!key || down)) || !means_something(self, group->pressed, &events[i]))
+            continue;
+        group->events[group->count++] = &events[i];
+        if (key) {
+            group->pressed[events[i].code / 8] ^= 1 << events[i].code % 8;
+            group->pressed_count += down ? 1 : -1;
+        }
+    }
+}
+
+static bool fits(const struct virtio_input *self, const struct group *group)
+{
+    return self->backlog_size + group->count + 1 + 2 * group->pressed_count <= INPUT_BACKLOG;
+}
+
 bool virtio_input_send(struct virtio_device *device, const struct virtio_input_event *events,
                        unsigned count)
 {
     struct virtio_input *self = input_of(device);
-    const struct virtio_input_event *chosen[INPUT_GROUP];
-    unsigned kept = 0, presses = 0, releases = 0;
+    struct group group;
     assert(count <= INPUT_GROUP);
     virtio_lock(device);
     struct virtio_queue *queue = &device->queues[QUEUE_EVENTS];
     bool listening = virtio_queue_ready(queue);
-    for (unsigned i = 0; i < count; i++) {
-        if (!means_something(self, &events[i]))
-            continue;
-        chosen[kept++] = &events[i];
-        presses += events[i].type == EV_KEY && events[i].value;
-        releases += events[i].type == EV_KEY && !events[i].value;
-    }
-    unsigned reserved = 2 * (self->pressed_count + presses - releases);
-    bool fits = listening &&
-                (self->backlog_size + kept + 1 + reserved <= INPUT_BACKLOG || releases == kept);
-    for (unsigned i = 0; i < kept; i++) {
-        if (fits)
-            put(self, chosen[i]->type, chosen[i]->code, (uint32_t)chosen[i]->value);
-        /* A guest that does not listen has no keys down. */
-        if (chosen[i]->type == EV_KEY && (fits || !chosen[i]->value))
-            note_key(self, chosen[i]->code, chosen[i]->value);
-    }
-    if (fits && kept) {
+    choose(self, &group, events, count, false);
+    bool sent = listening && (!group.count || fits(self, &group));
+    /* Of what is dropped, the releases have room, and a guest that does not listen has no keys
+     * down. */
+    if (!sent)
+        choose(self, &group, events, count, true);
+    memcpy(self->pressed, group.pressed, sizeof(self->pressed));
+    self->pressed_count = group.pressed_count;
+    if (listening && group.count) {
+        for (unsigned i = 0; i < group.count; i++)
+            put(self, group.events[i]->type, group.events[i]->code,
+                (uint32_t)group.events[i]->value);
         put(self, EV_SYN, SYN_REPORT, 0);
         virtio_queue_schedule(queue);
     }
     virtio_unlock(device);
-    return fits;
+    return sent;
 }
 
 bool virtio_input_press(struct virtio_device *device, uint16_t key)

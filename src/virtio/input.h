@@ -31,9 +31,9 @@ struct virtio_input_event {
 
 /*
  * Sends a group of at most 16 events that belong together, and ends it with a report; all of them
- * or none. False if the guest has no driver that listens, or has no room (then they are dropped, as
- * the section asks; but for each key that was pressed there is room for its release). Events that
- * the device does not have are left out, and so are those of keys that change nothing. Any thread.
+ * or none. False if the guest has no driver that listens, or has no room: then they are dropped, as
+ * the section asks, but for the releases of keys, for which there always is room. Events that the
+ * device does not have are left out, and so are those of keys that change nothing. Any thread.
  */
 bool virtio_input_send(struct virtio_device *device, const struct virtio_input_event *events,
                        unsigned count);

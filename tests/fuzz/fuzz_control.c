@@ -1,6 +1,7 @@
 /*
- * Bytes from a client of the control socket: parser, protocol, and commands with each type of
- * argument. The first byte chooses how the rest is cut into pieces.
+ * Bytes from a client of the control socket: parser, protocol, commands with each type of argument,
+ * and those of a screen that is off: no file is written. The first byte chooses how the rest is cut
+ * into pieces.
  */
 #include <assert.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include "control/internal.h"
 #include "control/message.h"
 #include "control/text.h"
+#include "display/display.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -44,6 +46,36 @@ static const struct control_command commands[] = {
      .run = run_echo},
     {.name = "stop", .help = "pause the machine", .run = run_nothing},
 };
+
+static void submit_nothing(struct gpu_renderer *renderer, const struct gpu_request *request,
+                           const void *payload, int fd)
+{
+    assert(fd < 0); /* nothing is shown */
+}
+
+static struct gpu_renderer *open_renderer(void *opaque, bool again, struct error *err)
+{
+    static const struct gpu_renderer_ops ops = {.name = "none", .submit = submit_nothing};
+    static struct gpu_renderer renderer;
+    gpu_renderer_init(&renderer, &ops);
+    return &renderer;
+}
+
+static struct control *create_control(void)
+{
+    static struct display_devices devices = {.scanout_count = 2};
+    const struct virtio_gpu_config config = {
+        .scanout_count = 2, .sizes = {{1280, 800}, {640, 480}}, .open = open_renderer};
+    struct loop *loop = loop_create();
+    struct control *control = control_create(loop);
+    devices.gpu = virtio_gpu_create("gpu0", &config, loop, NULL);
+    devices.keyboard = input_keyboard_create(loop);
+    devices.tablet = input_tablet_create(loop);
+    devices.mouse = input_mouse_create(loop);
+    control_add_commands(control, commands, ARRAY_SIZE(commands), NULL);
+    control_add_display(control, &devices);
+    return control;
+}
 
 /* Answers are one line of JSON, with "return" or "error". */
 static void check_answer(struct json_object *answer)
@@ -86,10 +118,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!size)
         return 0;
     static struct control *control; /* the same for all inputs: only the session has a state */
-    if (!control) {
-        control = control_create(loop_create());
-        control_add_commands(control, commands, ARRAY_SIZE(commands), NULL);
-    }
+    if (!control)
+        control = create_control();
     struct control_session session = {.control = control, .negotiated = data[0] & 1};
     size_t piece = data[0] >> 1 ? data[0] >> 1 : size;
     struct message_parser parser;
