@@ -266,7 +266,7 @@ class _DebianTest(_GuestTest):
         # Translating costs an emulated host more than it gains.
         devices = " ".join(f"--passthrough {self.lab.at[name]}" for name in self.devices)
         status, text = self.lab.run(
-            "timeout 400 hartvisor run -m 96M --engine interp -k /mnt/host/kernel "
+            "timeout 400 hartvisor run -m 128M --engine interp -k /mnt/host/kernel "
             f"-i /mnt/host/initrd -a '{guest.APPEND}' {' '.join(options)} {devices} < /dev/null",
             420)
         self.assertEqual(status, 0, text)
