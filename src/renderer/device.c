@@ -1,4 +1,5 @@
 /* An adapter that is open, with all that every canvas on it has in common. */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +16,19 @@ static void note_error(struct gpu_device *device, WGPUStringView message)
     size_t length = !message.data                   ? 0
                     : message.length == WGPU_STRLEN ? strlen(message.data)
                                                     : message.length;
-    if (!device->error[0])
-        snprintf(device->error, sizeof(device->error), "%.*s",
-                 (int)(length < sizeof(device->error) ? length : sizeof(device->error)),
-                 message.data ? message.data : "unknown");
+    if (device->error[0])
+        return;
+    snprintf(device->error, sizeof(device->error), "%.*s",
+             (int)(length < sizeof(device->error) ? length : sizeof(device->error)),
+             message.data ? message.data : "unknown");
+    /* It has lines; a message has one. */
+    char *to = device->error;
+    for (const char *from = to; *from; from++)
+        if (!isspace((unsigned char)*from))
+            *to++ = *from;
+        else if (to > device->error && to[-1] != ' ')
+            *to++ = ' ';
+    *to = '\0';
 }
 
 static void on_error(WGPUDevice const *handle, WGPUErrorType type, WGPUStringView message,
