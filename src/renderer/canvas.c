@@ -6,28 +6,41 @@
 #include "renderer/renderer.h"
 
 #define ROW_ALIGNMENT 256 /* of rows in buffers that are copied (WebGPU, section 11.2) */
-#define STAGING_MIN   (UINT64_C(64) << 10)
+#define BUFFER_MIN    (UINT64_C(64) << 10)
 #define STAGING_MOST  (UINT64_C(64) << 20) /* bytes of a slot's buffers together */
-#define SUBMIT_AFTER  (UINT64_C(8) << 20)  /* bytes of uploads */
 #define STAGING_COUNT 64
+#define SUBMIT_AFTER  (UINT64_C(4) << 20) /* bytes of uploads */
+/* Bytes that the device may still have to read before more is written: few buffers in turn stay in
+ * the processor's caches. */
+#define FLYING_MOST   (UINT64_C(12) << 20)
 #define OUTPUT_COUNT  8
+#define OUTPUT_MOST   (UINT64_C(256) << 20) /* bytes, of outputs but the one that is needed */
+#define READBACK_KEPT (UINT64_C(64) << 20)  /* bytes */
+#define RETIRED_MOST  (UINT64_C(64) << 20)  /* bytes of pictures that the device may still hold */
 
-/* A texture whose texels are the bytes of pixels, in the order of memory. */
+/* A texture whose texels are the four bytes of pixels, the first one lowest. */
 struct gpu_image {
     unsigned slot;
+    uint64_t written; /* the slot's `submissions` when it last was */
     uint32_t width, height;
     struct gpu_format_layout layout;
     WGPUTexture texture;
     WGPUTextureView view;
 };
 
-enum staging_state { STAGING_MAPPED, STAGING_WRITTEN, STAGING_SUBMITTED };
+enum staging_state {
+    STAGING_MAPPED,    /* may be written */
+    STAGING_WRITTEN,   /* to be submitted */
+    STAGING_SUBMITTED, /* until the device has read it */
+    STAGING_BROKEN,    /* the device did not give it back */
+};
 
 /* A buffer that pictures are uploaded from. */
 struct staging {
     WGPUBuffer buffer; /* NULL: none */
     uint64_t size;
     enum staging_state state;
+    WGPUSubmissionIndex submission;
 };
 
 /* The texture that frames of one size are drawn into. */
@@ -48,13 +61,16 @@ struct slot {
     size_t writing_stride;
     WGPUCommandEncoder encoder; /* NULL: nothing is recorded */
     uint64_t recorded;          /* bytes of uploads in it */
+    uint64_t submissions;       /* so far; an encoder's will be the next */
+    uint64_t retired;           /* bytes of pictures that ended since the device was waited for */
     struct output outputs[OUTPUT_COUNT];
-    uint64_t uses;
+    uint64_t uses, outputs_size;
     WGPUBuffer params;
     WGPUBuffer readback; /* NULL until one is needed */
     uint64_t readback_size;
     WGPUQuerySet times; /* NULL: passes are not timed */
     WGPUBuffer times_resolved, times_readback;
+    bool readback_mapped, times_mapped;
 };
 
 struct wgpu_canvas {
@@ -68,9 +84,9 @@ struct wgpu_canvas {
 struct params {
     uint32_t source[4];
     int32_t scale[2];
-    uint32_t scaled, cursor_on;
+    uint32_t opaque, unused;
     int32_t cursor[4];
-    uint32_t swizzle[4], cursor_swizzle[4];
+    uint32_t shift[4], cursor_shift[4];
 };
 
 static struct wgpu_canvas *canvas_of(struct gpu_canvas *canvas)
@@ -92,6 +108,15 @@ static bool failed(struct gpu_canvas *canvas, struct slot *slot)
 
 /* --- Buffers and textures ----------------------------------------------------------------------
  */
+
+/* Sizes to choose from are few, so that buffers fit again. */
+static uint64_t buffer_size(const struct slot *slot, uint64_t size)
+{
+    uint64_t rounded = BUFFER_MIN;
+    while (rounded < size)
+        rounded *= 2;
+    return rounded > slot->device->max_buffer_size ? align_up(size, 4) : rounded;
+}
 
 static WGPUBuffer make_buffer(struct slot *slot, uint64_t size, WGPUBufferUsage usage, bool mapped)
 {
@@ -123,7 +148,7 @@ static WGPUTexture make_texture(struct slot *slot, uint32_t width, uint32_t heig
         .usage = usage,
         .dimension = WGPUTextureDimension_2D,
         .size = {width, height, 1},
-        .format = WGPUTextureFormat_RGBA8Uint,
+        .format = WGPUTextureFormat_R32Uint,
         .mipLevelCount = 1,
         .sampleCount = 1,
     };
@@ -176,13 +201,6 @@ static struct gpu_image *image_create(struct gpu_canvas *canvas, unsigned adapte
     return NULL;
 }
 
-static void image_destroy(struct gpu_canvas *canvas, struct gpu_image *image)
-{
-    struct slot *slot = &canvas_of(canvas)->slots[image->slot];
-    drop_texture(slot, image->texture, image->view, image->width, image->height);
-    free(image);
-}
-
 /* --- Submitting --------------------------------------------------------------------------------
  */
 
@@ -197,42 +215,71 @@ static void on_staging_mapped(WGPUMapAsyncStatus status, WGPUStringView message,
                               void *unused)
 {
     struct staging *staging = opaque;
-    if (status == WGPUMapAsyncStatus_Success)
-        staging->state = STAGING_MAPPED;
+    staging->state = status == WGPUMapAsyncStatus_Success ? STAGING_MAPPED : STAGING_BROKEN;
 }
 
-/* Buffers come back, mapped, when the device has read them. */
-static void submit(struct gpu_canvas *canvas, struct slot *slot)
+/* What was written has been submitted; buffers come back, mapped, when the device has read them. */
+static void await_staging(struct slot *slot, WGPUSubmissionIndex submission)
 {
-    if (!slot->encoder)
-        return;
-    uint64_t start = gpu_trace_now();
-    WGPUCommandBuffer commands = wgpuCommandEncoderFinish(slot->encoder, NULL);
-    wgpuQueueSubmit(slot->device->queue, 1, &commands);
-    wgpuCommandBufferRelease(commands);
-    wgpuCommandEncoderRelease(slot->encoder);
-    slot->encoder = NULL;
-    slot->recorded = 0;
-    canvas->counters->command_buffers++;
     for (size_t i = 0; i < STAGING_COUNT; i++) {
         struct staging *staging = &slot->staging[i];
         if (!staging->buffer || staging->state != STAGING_WRITTEN)
             continue;
         staging->state = STAGING_SUBMITTED;
+        staging->submission = submission;
         const WGPUBufferMapCallbackInfo done = {.mode = WGPUCallbackMode_AllowSpontaneous,
                                                 .callback = on_staging_mapped,
                                                 .userdata1 = staging};
         wgpuBufferMapAsync(staging->buffer, WGPUMapMode_Write, 0, staging->size, done);
     }
+}
+
+static void submit(struct gpu_canvas *canvas, struct slot *slot)
+{
+    if (!slot->encoder)
+        return;
+    uint64_t start = gpu_trace_now();
+    WGPUSubmissionIndex submission = 0;
+    unsigned errors = slot->device->error_count;
+    WGPUCommandBuffer commands = wgpuCommandEncoderFinish(slot->encoder, NULL);
+    /* Submitting what has an error in it would end the process. */
+    if (errors == slot->device->error_count) {
+        submission = wgpuQueueSubmitForIndex(slot->device->queue, 1, &commands);
+        canvas->counters->command_buffers++;
+    }
+    wgpuCommandBufferRelease(commands);
+    wgpuCommandEncoderRelease(slot->encoder);
+    slot->encoder = NULL;
+    slot->recorded = 0;
+    slot->submissions++;
+    await_staging(slot, submission);
     gpu_trace_span(canvas->trace, "submit", -1, start);
 }
 
-static void wait_for(struct gpu_canvas *canvas, struct slot *slot)
+/* Waits for a submission; NULL: for all. */
+static void wait_for(struct gpu_canvas *canvas, struct slot *slot,
+                     const WGPUSubmissionIndex *submission)
 {
     uint64_t start = gpu_trace_now();
-    gpu_device_wait(slot->device);
+    gpu_device_wait(slot->device, submission);
+    if (!submission)
+        slot->retired = 0;
     slot->load->queue_ns += gpu_trace_now() - start;
     gpu_trace_span(canvas->trace, "wait", -1, start);
+}
+
+static void image_destroy(struct gpu_canvas *canvas, struct gpu_image *image)
+{
+    struct slot *slot = &canvas_of(canvas)->slots[image->slot];
+    /* Commands must not name what is destroyed when they are submitted. */
+    if (slot->encoder && image->written == slot->submissions)
+        submit(canvas, slot);
+    drop_texture(slot, image->texture, image->view, image->width, image->height);
+    /* The device holds it until it has done what was submitted. */
+    slot->retired += (uint64_t)image->width * image->height * 4;
+    free(image);
+    if (slot->retired > RETIRED_MOST)
+        wait_for(canvas, slot, NULL);
 }
 
 /* --- Uploads -----------------------------------------------------------------------------------
@@ -250,35 +297,90 @@ static struct staging *find_staging(struct slot *slot, uint64_t size)
     return best;
 }
 
-/* A new one, unless there are too many already; then those that are not in use go first. */
-static struct staging *make_staging(struct slot *slot, uint64_t size)
+static void drop_staging(struct slot *slot, struct staging *staging)
+{
+    slot->staging_size -= staging->size;
+    drop_buffer(slot, &staging->buffer, staging->size);
+}
+
+/* A place for a buffer of that size, for which others that are not in use may have to go; NULL if
+ * there is none. */
+static struct staging *make_room(struct slot *slot, uint64_t size)
 {
     struct staging *place = NULL;
-    uint64_t rounded = STAGING_MIN;
-    while (rounded < size)
-        rounded *= 2;
-    if (rounded > slot->device->max_buffer_size)
-        rounded = align_up(size, 4);
+    for (size_t i = 0; i < STAGING_COUNT; i++)
+        if (!slot->staging[i].buffer)
+            place = &slot->staging[i];
     for (size_t i = 0; i < STAGING_COUNT; i++) {
         struct staging *staging = &slot->staging[i];
-        if (staging->buffer && staging->state == STAGING_MAPPED &&
-            slot->staging_size + rounded > STAGING_MOST) {
-            slot->staging_size -= staging->size;
-            drop_buffer(slot, &staging->buffer, staging->size);
-        }
-        if (!staging->buffer)
+        bool idle = staging->buffer &&
+                    (staging->state == STAGING_MAPPED || staging->state == STAGING_BROKEN);
+        if (idle && (!place || slot->staging_size + size > STAGING_MOST ||
+                     staging->state == STAGING_BROKEN)) {
+            drop_staging(slot, staging);
             place = staging;
+        }
     }
-    if (!place || (slot->staging_size && slot->staging_size + rounded > STAGING_MOST))
+    return slot->staging_size && slot->staging_size + size > STAGING_MOST ? NULL : place;
+}
+
+static struct staging *make_staging(struct slot *slot, uint64_t size)
+{
+    uint64_t rounded = buffer_size(slot, size);
+    struct staging *place = make_room(slot, rounded);
+    if (!place)
         return NULL;
+    unsigned errors = slot->device->error_count;
     place->buffer =
         make_buffer(slot, rounded, WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc, true);
-    if (!place->buffer)
-        return NULL;
     place->size = rounded;
     place->state = STAGING_MAPPED;
     slot->staging_size += rounded;
-    return place;
+    if (errors == slot->device->error_count)
+        return place;
+    drop_staging(slot, place);
+    return NULL;
+}
+
+/* The one that the device will be done with first; *flying is the size of all such. */
+static struct staging *oldest_staging(struct slot *slot, uint64_t *flying)
+{
+    struct staging *oldest = NULL;
+    *flying = 0;
+    for (size_t i = 0; i < STAGING_COUNT; i++) {
+        struct staging *staging = &slot->staging[i];
+        if (!staging->buffer || staging->state != STAGING_SUBMITTED)
+            continue;
+        *flying += staging->size;
+        if (!oldest || staging->submission < oldest->submission)
+            oldest = staging;
+    }
+    return oldest;
+}
+
+/* One that may be written, after a wait where that is better than more buffers; NULL if there is no
+ * memory. */
+static struct staging *take_staging(struct gpu_canvas *canvas, struct slot *slot, uint64_t size)
+{
+    uint64_t flying;
+    wgpuDevicePoll(slot->device->handle, false, NULL);
+    for (;;) {
+        struct staging *oldest = oldest_staging(slot, &flying);
+        struct staging *staging = find_staging(slot, size);
+        if (!staging && (flying < FLYING_MOST || !oldest))
+            staging = make_staging(slot, size);
+        if (staging || slot->device->error[0])
+            return staging;
+        if (!oldest && !slot->encoder)
+            return NULL;
+        if (!oldest) {
+            submit(canvas, slot);
+            continue;
+        }
+        wait_for(canvas, slot, &oldest->submission);
+        if (oldest->state == STAGING_SUBMITTED)
+            return NULL;
+    }
 }
 
 static uint8_t *write_begin(struct gpu_canvas *canvas, struct gpu_image *image,
@@ -294,17 +396,7 @@ static uint8_t *write_begin(struct gpu_canvas *canvas, struct gpu_image *image,
                  (unsigned long long)(size >> 20));
         return NULL;
     }
-    wgpuDevicePoll(slot->device->handle, false, NULL);
-    struct staging *staging = find_staging(slot, size);
-    if (!staging)
-        staging = make_staging(slot, size);
-    if (!staging) {
-        submit(canvas, slot);
-        wait_for(canvas, slot);
-        staging = find_staging(slot, size);
-        if (!staging)
-            staging = make_staging(slot, size);
-    }
+    struct staging *staging = take_staging(canvas, slot, size);
     if (failed(canvas, slot) || !staging)
         return NULL;
     slot->writing = staging;
@@ -335,6 +427,7 @@ static void write_end(struct gpu_canvas *canvas, struct gpu_image *image,
     slot->writing->state = STAGING_WRITTEN;
     slot->writing = NULL;
     wgpuCommandEncoderCopyBufferToTexture(encoder_of(slot), &from, &to, &size);
+    image->written = slot->submissions;
     slot->recorded += slot->writing_stride * rect->height;
     if (slot->recorded >= SUBMIT_AFTER)
         submit(canvas, slot);
@@ -348,10 +441,13 @@ static bool grow_readback(struct gpu_canvas *canvas, struct slot *slot, uint64_t
     if (slot->readback && slot->readback_size >= size)
         return true;
     drop_buffer(slot, &slot->readback, slot->readback_size);
-    slot->readback_size = size;
-    slot->readback =
-        make_buffer(slot, size, WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst, false);
-    return slot->readback && !failed(canvas, slot);
+    slot->readback_size = buffer_size(slot, size);
+    slot->readback = make_buffer(slot, slot->readback_size,
+                                 WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst, false);
+    if (!failed(canvas, slot))
+        return true;
+    drop_buffer(slot, &slot->readback, slot->readback_size);
+    return false;
 }
 
 static void on_mapped(WGPUMapAsyncStatus status, WGPUStringView message, void *opaque, void *unused)
@@ -359,7 +455,6 @@ static void on_mapped(WGPUMapAsyncStatus status, WGPUStringView message, void *o
     *(bool *)opaque = status == WGPUMapAsyncStatus_Success;
 }
 
-/* Maps buffers that are waited for together: nothing else is under way. */
 static void map_read(WGPUBuffer buffer, uint64_t size, bool *mapped)
 {
     const WGPUBufferMapCallbackInfo done = {
@@ -368,84 +463,167 @@ static void map_read(WGPUBuffer buffer, uint64_t size, bool *mapped)
     wgpuBufferMapAsync(buffer, WGPUMapMode_Read, 0, size, done);
 }
 
-/* Records the copy of a rectangle of a texture into the readback buffer; *stride is its rows'. */
-static bool record_readback(struct gpu_canvas *canvas, struct slot *slot, WGPUTexture texture,
-                            const struct gpu_rect *rect, size_t *stride)
+#define TIMES_SIZE (2 * sizeof(uint64_t))
+
+static void record_times(struct slot *slot)
 {
-    *stride = align_up((size_t)rect->width * 4, ROW_ALIGNMENT);
-    if (!grow_readback(canvas, slot, *stride * rect->height))
-        return false;
+    if (!slot->times)
+        return;
+    wgpuCommandEncoderResolveQuerySet(encoder_of(slot), slot->times, 0, 2, slot->times_resolved, 0);
+    wgpuCommandEncoderCopyBufferToBuffer(encoder_of(slot), slot->times_resolved, 0,
+                                         slot->times_readback, 0, TIMES_SIZE);
+}
+
+/* Before the pass is waited for. */
+static void map_times(struct slot *slot)
+{
+    if (slot->times)
+        map_read(slot->times_readback, TIMES_SIZE, &slot->times_mapped);
+}
+
+/* After it was. */
+static void add_times(struct gpu_canvas *canvas, struct slot *slot)
+{
+    if (!slot->times_mapped)
+        return;
+    const uint64_t *ticks = wgpuBufferGetConstMappedRange(slot->times_readback, 0, TIMES_SIZE);
+    if (ticks[1] >= ticks[0]) {
+        canvas->counters->gpu_time_ns +=
+            (uint64_t)((double)(ticks[1] - ticks[0]) * slot->device->timestamp_ns);
+        canvas->counters->passes_timed++;
+    }
+    wgpuBufferUnmap(slot->times_readback);
+    slot->times_mapped = false;
+}
+
+static size_t readback_stride(const struct gpu_rect *rect)
+{
+    return align_up((size_t)rect->width * 4, ROW_ALIGNMENT);
+}
+
+/* Records the copy of a rectangle of a texture into the readback buffer, which is large enough. */
+static void record_readback(struct slot *slot, WGPUTexture texture, const struct gpu_rect *rect)
+{
     const WGPUTexelCopyTextureInfo from = texture_part(texture, rect);
-    const WGPUTexelCopyBufferInfo to = buffer_rows(slot->readback, *stride, rect->height);
+    const WGPUTexelCopyBufferInfo to =
+        buffer_rows(slot->readback, readback_stride(rect), rect->height);
     const WGPUExtent3D size = {rect->width, rect->height, 1};
     wgpuCommandEncoderCopyTextureToBuffer(encoder_of(slot), &from, &to, &size);
-    return true;
+}
+
+static void copy_rows(struct gpu_canvas *canvas, const struct slot *slot,
+                      const struct gpu_rect *rect, uint8_t *pixels, size_t pixels_stride)
+{
+    uint64_t start = gpu_trace_now();
+    size_t stride = readback_stride(rect), row = (size_t)rect->width * 4;
+    const uint8_t *rows = wgpuBufferGetConstMappedRange(slot->readback, 0, stride * rect->height);
+    for (uint32_t y = 0; y < rect->height; y++)
+        memcpy(pixels + y * pixels_stride, rows + y * stride, row);
+    canvas->counters->bytes_read_back += row * rect->height;
+    gpu_trace_span(canvas->trace, "read back", -1, start);
 }
 
 /* Submits, waits, and copies the rows to `pixels`. */
 static bool finish_readback(struct gpu_canvas *canvas, struct slot *slot,
-                            const struct gpu_rect *rect, size_t stride, uint8_t *pixels,
-                            size_t pixels_stride)
+                            const struct gpu_rect *rect, uint8_t *pixels, size_t pixels_stride,
+                            bool timed)
 {
-    bool mapped;
-    uint64_t size = stride * rect->height;
+    unsigned errors = slot->device->error_count;
     submit(canvas, slot);
-    map_read(slot->readback, size, &mapped);
-    wait_for(canvas, slot);
-    if (failed(canvas, slot) || !mapped)
-        return false;
-    uint64_t start = gpu_trace_now();
-    const uint8_t *rows = wgpuBufferGetConstMappedRange(slot->readback, 0, size);
-    for (uint32_t y = 0; y < rect->height; y++)
-        memcpy(pixels + y * pixels_stride, rows + y * stride, (size_t)rect->width * 4);
-    wgpuBufferUnmap(slot->readback);
-    canvas->counters->bytes_read_back += (uint64_t)rect->width * 4 * rect->height;
-    gpu_trace_span(canvas->trace, "read back", -1, start);
-    return true;
+    if (errors == slot->device->error_count) {
+        map_read(slot->readback, readback_stride(rect) * rect->height, &slot->readback_mapped);
+        if (timed)
+            map_times(slot);
+        wait_for(canvas, slot, NULL);
+    }
+    add_times(canvas, slot);
+    bool ok = !failed(canvas, slot) && slot->readback_mapped;
+    if (ok)
+        copy_rows(canvas, slot, rect, pixels, pixels_stride);
+    if (slot->readback_mapped)
+        wgpuBufferUnmap(slot->readback);
+    slot->readback_mapped = false;
+    if (slot->readback_size > READBACK_KEPT)
+        drop_buffer(slot, &slot->readback, slot->readback_size);
+    return ok;
 }
 
 static bool read_image(struct gpu_canvas *canvas, struct gpu_image *image, uint8_t *pixels)
 {
     struct slot *slot = &canvas_of(canvas)->slots[image->slot];
     const struct gpu_rect all = {0, 0, image->width, image->height};
-    size_t stride;
-    return record_readback(canvas, slot, image->texture, &all, &stride) &&
-           finish_readback(canvas, slot, &all, stride, pixels, (size_t)image->width * 4);
+    if (!grow_readback(canvas, slot, readback_stride(&all) * all.height))
+        return false;
+    record_readback(slot, image->texture, &all);
+    return finish_readback(canvas, slot, &all, pixels, (size_t)image->width * 4, false);
 }
 
 /* --- Frames ------------------------------------------------------------------------------------
  */
 
-/* The texture for frames of that size; the one that was not used for longest gives way. */
-static struct output *find_output(struct slot *slot, uint32_t width, uint32_t height)
+static void drop_output(struct slot *slot, struct output *output)
 {
-    struct output *oldest = &slot->outputs[0];
+    slot->outputs_size -= (uint64_t)output->width * output->height * 4;
+    drop_texture(slot, output->texture, output->view, output->width, output->height);
+    *output = (struct output){0};
+}
+
+/* A place for one of that size. Those that were not used for longest give way. */
+static struct output *make_output_room(struct slot *slot, uint64_t size)
+{
+    for (;;) {
+        struct output *place = NULL, *oldest = NULL;
+        for (size_t i = 0; i < OUTPUT_COUNT; i++) {
+            struct output *output = &slot->outputs[i];
+            if (!output->texture)
+                place = output;
+            else if (!oldest || output->used < oldest->used)
+                oldest = output;
+        }
+        if (place && (!oldest || slot->outputs_size + size <= OUTPUT_MOST))
+            return place;
+        drop_output(slot, oldest);
+    }
+}
+
+/* The texture for frames of that size; NULL if it cannot be made. */
+static struct output *find_output(struct gpu_canvas *canvas, struct slot *slot, uint32_t width,
+                                  uint32_t height)
+{
     for (size_t i = 0; i < OUTPUT_COUNT; i++) {
         struct output *output = &slot->outputs[i];
         if (output->texture && output->width == width && output->height == height) {
             output->used = ++slot->uses;
             return output;
         }
-        if (output->used < oldest->used)
-            oldest = output;
     }
-    if (oldest->texture)
-        drop_texture(slot, oldest->texture, oldest->view, oldest->width, oldest->height);
-    oldest->texture =
+    uint64_t size = (uint64_t)width * height * 4;
+    struct output *output = make_output_room(slot, size);
+    output->texture =
         make_texture(slot, width, height,
-                     WGPUTextureUsage_RenderAttachment | WGPUTextureUsage_CopySrc, &oldest->view);
-    oldest->width = width;
-    oldest->height = height;
-    oldest->used = ++slot->uses;
-    return oldest;
+                     WGPUTextureUsage_RenderAttachment | WGPUTextureUsage_CopySrc, &output->view);
+    output->width = width;
+    output->height = height;
+    output->used = ++slot->uses;
+    slot->outputs_size += size;
+    if (!failed(canvas, slot))
+        return output;
+    drop_output(slot, output);
+    return NULL;
 }
 
-static void set_swizzle(uint32_t swizzle[4], const struct gpu_format_layout *layout)
+/* Shifts that bring a texel's channels down. */
+static void set_shift(uint32_t shift[4], const struct gpu_format_layout *layout)
 {
-    swizzle[0] = (uint32_t)layout->red;
-    swizzle[1] = (uint32_t)layout->green;
-    swizzle[2] = (uint32_t)layout->blue;
-    swizzle[3] = layout->alpha < 0 ? 4 : (uint32_t)layout->alpha;
+    shift[0] = (uint32_t)layout->red * 8;
+    shift[1] = (uint32_t)layout->green * 8;
+    shift[2] = (uint32_t)layout->blue * 8;
+    shift[3] = layout->alpha < 0 ? 0 : (uint32_t)layout->alpha * 8;
+}
+
+static bool is_scaled(const struct gpu_composition *what)
+{
+    return what->source.width != what->width || what->source.height != what->height;
 }
 
 static void set_params(struct slot *slot, const struct gpu_composition *what)
@@ -454,16 +632,15 @@ static void set_params(struct slot *slot, const struct gpu_composition *what)
         .source = {what->source.x, what->source.y, what->source.width, what->source.height},
         .scale = {(int32_t)(((uint64_t)what->source.width << 16) / what->width),
                   (int32_t)(((uint64_t)what->source.height << 16) / what->height)},
-        .scaled = what->source.width != what->width || what->source.height != what->height,
-        .cursor_on = what->cursor != NULL,
     };
-    set_swizzle(params.swizzle, &what->image->layout);
+    set_shift(params.shift, &what->image->layout);
     if (what->cursor) {
         params.cursor[0] = what->cursor_x;
         params.cursor[1] = what->cursor_y;
         params.cursor[2] = (int32_t)what->cursor->width;
         params.cursor[3] = (int32_t)what->cursor->height;
-        set_swizzle(params.cursor_swizzle, &what->cursor->layout);
+        set_shift(params.cursor_shift, &what->cursor->layout);
+        params.opaque = what->cursor->layout.alpha < 0 ? 0xff : 0;
     }
     wgpuQueueWriteBuffer(slot->device->queue, slot->params, 0, &params, sizeof(params));
 }
@@ -492,7 +669,8 @@ static void record_pass(struct gpu_canvas *canvas, struct slot *slot,
                                                           slot->times ? &times : NULL};
     WGPURenderPassEncoder pass =
         wgpuCommandEncoderBeginRenderPass(encoder_of(slot), &pass_descriptor);
-    wgpuRenderPassEncoderSetPipeline(pass, slot->device->pipeline);
+    wgpuRenderPassEncoderSetPipeline(
+        pass, slot->device->pipelines[is_scaled(what)][what->cursor != NULL]);
     wgpuRenderPassEncoderSetBindGroup(pass, 0, group, 0, NULL);
     wgpuRenderPassEncoderSetScissorRect(pass, damage->x, damage->y, damage->width, damage->height);
     wgpuRenderPassEncoderDraw(pass, 3, 1, 0, 0);
@@ -503,54 +681,23 @@ static void record_pass(struct gpu_canvas *canvas, struct slot *slot,
     canvas->counters->draws++;
 }
 
-#define TIMES_SIZE (2 * sizeof(uint64_t))
-
-static void record_times(struct slot *slot)
-{
-    if (!slot->times)
-        return;
-    wgpuCommandEncoderResolveQuerySet(encoder_of(slot), slot->times, 0, 2, slot->times_resolved, 0);
-    wgpuCommandEncoderCopyBufferToBuffer(encoder_of(slot), slot->times_resolved, 0,
-                                         slot->times_readback, 0, TIMES_SIZE);
-}
-
-/* After the frame was waited for. */
-static void add_times(struct gpu_canvas *canvas, struct slot *slot)
-{
-    bool mapped;
-    if (!slot->times)
-        return;
-    map_read(slot->times_readback, TIMES_SIZE, &mapped);
-    gpu_device_wait(slot->device);
-    if (!mapped)
-        return;
-    const uint64_t *ticks = wgpuBufferGetConstMappedRange(slot->times_readback, 0, TIMES_SIZE);
-    if (ticks[1] >= ticks[0]) {
-        canvas->counters->gpu_time_ns +=
-            (uint64_t)((double)(ticks[1] - ticks[0]) * slot->device->timestamp_ns);
-        canvas->counters->passes_timed++;
-    }
-    wgpuBufferUnmap(slot->times_readback);
-}
-
 static bool compose(struct gpu_canvas *canvas, const struct gpu_composition *what,
                     const struct gpu_rect *damage, uint8_t *pixels, size_t stride)
 {
     struct slot *slot = &canvas_of(canvas)->slots[what->image->slot];
-    size_t rows_stride;
-    if (!fits(canvas, slot, what->width, what->height))
+    if (!fits(canvas, slot, what->width, what->height) ||
+        !grow_readback(canvas, slot, readback_stride(damage) * damage->height))
+        return false;
+    struct output *output = find_output(canvas, slot, what->width, what->height);
+    if (!output)
         return false;
     /* The parameters are written before what is submitted next. */
     set_params(slot, what);
-    struct output *output = find_output(slot, what->width, what->height);
     record_pass(canvas, slot, what, damage, output);
     record_times(slot);
-    if (!record_readback(canvas, slot, output->texture, damage, &rows_stride) ||
-        !finish_readback(canvas, slot, damage, rows_stride,
-                         pixels + damage->y * stride + (size_t)damage->x * 4, stride))
-        return false;
-    add_times(canvas, slot);
-    return true;
+    record_readback(slot, output->texture, damage);
+    return finish_readback(canvas, slot, damage,
+                           pixels + damage->y * stride + (size_t)damage->x * 4, stride, true);
 }
 
 /* --- The canvas --------------------------------------------------------------------------------
@@ -574,13 +721,12 @@ static void slot_finish(struct slot *slot)
         return;
     if (slot->encoder)
         wgpuCommandEncoderRelease(slot->encoder);
-    gpu_device_wait(slot->device);
+    gpu_device_wait(slot->device, NULL);
     for (size_t i = 0; i < STAGING_COUNT; i++)
         drop_buffer(slot, &slot->staging[i].buffer, slot->staging[i].size);
     for (size_t i = 0; i < OUTPUT_COUNT; i++)
         if (slot->outputs[i].texture)
-            drop_texture(slot, slot->outputs[i].texture, slot->outputs[i].view,
-                         slot->outputs[i].width, slot->outputs[i].height);
+            drop_output(slot, &slot->outputs[i]);
     drop_buffer(slot, &slot->params, sizeof(struct params));
     drop_buffer(slot, &slot->readback, slot->readback_size);
     drop_buffer(slot, &slot->times_resolved, TIMES_SIZE);
@@ -625,10 +771,16 @@ struct gpu_canvas *wgpu_canvas_create(const struct adapters *adapters, const uin
             canvas_destroy(&self->base);
             return NULL;
         }
-        slot->load->pipelines = 1;
+        slot->load->pipelines = DEVICE_PIPELINES;
         slot->params = make_buffer(slot, sizeof(struct params),
                                    WGPUBufferUsage_Uniform | WGPUBufferUsage_CopyDst, false);
         make_timers(slot);
+        if (failed(&self->base, slot)) {
+            error_set(err, "%s cannot be used: %s", slot->device->name,
+                      self->base.message[0] ? self->base.message : "no memory");
+            canvas_destroy(&self->base);
+            return NULL;
+        }
         snprintf(self->base.adapter_names[i], sizeof(self->base.adapter_names[i]), "%s",
                  slot->device->name);
     }

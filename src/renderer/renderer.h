@@ -25,18 +25,22 @@ void adapters_describe(const struct adapters *adapters, size_t index,
 
 /* --- device.c: an adapter that is open --- */
 
+#define DEVICE_PIPELINES 4
+
 /* One for each adapter, shared by counted references. */
 struct gpu_device {
     unsigned references;
     uint32_t adapter;
     WGPUDevice handle;
     WGPUQueue queue;
-    WGPURenderPipeline pipeline;
+    WGPURenderPipeline pipelines[2][2]; /* [scaled][with a cursor] */
     WGPUBindGroupLayout layout;
     uint32_t max_texture_size;
     uint64_t max_buffer_size;
     double timestamp_ns; /* of a tick; 0: passes cannot be timed */
     char error[200];     /* the first that was reported since gpu_device_take_error; empty: none */
+    bool no_memory;      /* that is what it was */
+    unsigned error_count;
     char name[128];
 };
 
@@ -45,11 +49,12 @@ struct gpu_device *gpu_device_open(const struct adapters *adapters, uint32_t ind
 struct gpu_device *gpu_device_get(struct gpu_device *device);
 void gpu_device_put(struct gpu_device *device); /* accepts NULL */
 
-/* Copies an error that was reported, and forgets it; false if there was none. */
+/* Copies an error that was reported, and forgets it; false if there was none. Empty: no memory. */
 bool gpu_device_take_error(struct gpu_device *device, char *text, size_t size);
 
-/* Waits until the device has done all that was submitted, and runs callbacks. */
-void gpu_device_wait(struct gpu_device *device);
+/* Waits until the device has done what was submitted up to there (NULL: all), and runs callbacks.
+ */
+void gpu_device_wait(struct gpu_device *device, const WGPUSubmissionIndex *submission);
 
 /* --- canvas.c --- */
 
