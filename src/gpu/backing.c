@@ -4,6 +4,8 @@
 
 #include "gpu/core.h"
 
+#define BACKING_MAX (UINT64_C(1) << 62) /* bytes: no offset in one overflows */
+
 static const uint8_t *translate(const struct gpu_core *core, const struct gpu_range *range)
 {
     for (size_t i = 0; i < core->memory_count; i++) {
@@ -23,7 +25,8 @@ bool core_set_backing(struct gpu_core *core, struct core_resource *resource,
     uint64_t size = 0;
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *host = translate(core, &ranges[i]);
-        if (!host || !ranges[i].size) {
+        /* One range may be there many times, so the sum knows no bound of its own. */
+        if (!host || !ranges[i].size || ranges[i].size > BACKING_MAX - size) {
             free(list);
             return false;
         }

@@ -395,16 +395,25 @@ static uint32_t cursor_format(uint32_t format)
     return format;
 }
 
-/* The resource's picture as a cursor's; false if it has not its size. */
+#define CURSOR_ROW ((size_t)GPU_CURSOR_SIZE * 4)
+
+/* Whether the resource has as many pixels as a cursor. */
+static bool is_cursor(const struct core_resource *resource)
+{
+    if (resource->blob)
+        return core_backing_holds(resource, 0, CURSOR_ROW, CURSOR_ROW, GPU_CURSOR_SIZE);
+    return resource->width == GPU_CURSOR_SIZE && resource->height == GPU_CURSOR_SIZE;
+}
+
+/* Takes the resource's picture for the cursor's. */
 static bool read_cursor(struct gpu_core *core, struct core_resource *resource,
                         struct core_cursor *cursor)
 {
-    const size_t row = GPU_CURSOR_SIZE * 4;
     cursor->format = resource->blob ? GPU_FORMAT_B8G8R8A8 : cursor_format(resource->format);
     if (resource->blob)
-        return core_gather(resource, 0, row, row, GPU_CURSOR_SIZE, cursor->pixels, row);
-    return resource->width == GPU_CURSOR_SIZE && resource->height == GPU_CURSOR_SIZE &&
-           core->canvas->ops->read(core->canvas, resource->image, cursor->pixels);
+        return core_gather(resource, 0, CURSOR_ROW, CURSOR_ROW, GPU_CURSOR_SIZE, cursor->pixels,
+                           CURSOR_ROW);
+    return core->canvas->ops->read(core->canvas, resource->image, cursor->pixels);
 }
 
 static enum gpu_status run_cursor(struct gpu_core *core, struct call *call)
@@ -413,7 +422,7 @@ static enum gpu_status run_cursor(struct gpu_core *core, struct call *call)
     struct core_resource *resource = find_resource(core, call->request->cursor.id);
     if (!scanout || (!resource && call->request->cursor.id) ||
         call->request->cursor.hot_x >= GPU_CURSOR_SIZE ||
-        call->request->cursor.hot_y >= GPU_CURSOR_SIZE)
+        call->request->cursor.hot_y >= GPU_CURSOR_SIZE || (resource && !is_cursor(resource)))
         return GPU_BAD_REQUEST;
     hide_cursor(core, scanout);
     scanout->cursor.x = call->request->cursor.x;
@@ -422,9 +431,7 @@ static enum gpu_status run_cursor(struct gpu_core *core, struct call *call)
     scanout->cursor.hot_y = call->request->cursor.hot_y;
     if (!resource)
         return GPU_OK;
-    if (!read_cursor(core, resource, &scanout->cursor))
-        return GPU_BAD_REQUEST;
-    if (!show_cursor(core, scanout))
+    if (!read_cursor(core, resource, &scanout->cursor) || !show_cursor(core, scanout))
         return no_memory(core);
     core_damage_cursor(scanout);
     return GPU_OK;

@@ -214,3 +214,5 @@ struct json_object;
 struct json_object *gpu_stats_object(const struct gpu_stats *stats);
 /* And back; what is missing is 0. */
 void gpu_stats_parse(struct json_object *object, struct gpu_stats *stats);
+/* Makes what a renderer told keep the rules: counts, indices, ends of texts. */
+void gpu_stats_tame(struct gpu_stats *stats);

@@ -306,6 +306,7 @@ bool gpu_manager_stats(struct gpu_manager *manager, struct gpu_stats *stats, uns
     if (!gpu_renderer_call(manager->renderer, &request, CALL_TIMEOUT_MS, NULL, stats,
                            sizeof(*stats), &got, err))
         return false;
+    gpu_stats_tame(stats);
     return got == sizeof(*stats) || error_set(err, "the renderer tells statistics that nobody "
                                                    "knows here: is it of another version?");
 }

@@ -91,7 +91,8 @@ enum gpu_request_type {
     GPU_REQUEST_RESOURCE = 6,
     /* `blob`: a resource that is its backing's bytes. */
     GPU_REQUEST_BLOB = 7,
-    /* `id`: destroys a resource. Scanouts and cursors that show it are turned off. */
+    /* `id`: destroys a resource. Scanouts that show it are turned off; cursors have their own copy.
+     */
     GPU_REQUEST_DESTROY = 8,
     /* `backing`, payload: struct gpu_range, `count` of them. 0 takes the backing away. */
     GPU_REQUEST_BACKING = 9,

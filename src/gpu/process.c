@@ -200,8 +200,7 @@ static bool wait_for_bytes(struct process_renderer *self, char *why, size_t size
 {
     for (;;) {
         struct pollfd fds[] = {{self->socket, POLLIN, 0}, {self->wake, POLLIN, 0}};
-        int timeout = patience(self);
-        int ready = timeout ? poll(fds, 2, timeout) : 0;
+        int ready = poll(fds, 2, patience(self));
         if (ready < 0 && errno != EINTR)
             ready = 0;
         if (fds[1].revents)
@@ -211,8 +210,7 @@ static bool wait_for_bytes(struct process_renderer *self, char *why, size_t size
         if (fds[0].revents)
             return true;
         if (!ready && !patience(self)) {
-            snprintf(why, size, "it did not answer for %llu s",
-                     (unsigned long long)(self->watchdog_ns / NS_IN_MS / 1000));
+            snprintf(why, size, "it did not answer for %g s", (double)self->watchdog_ns / 1e9);
             return false;
         }
     }
@@ -269,22 +267,39 @@ static bool receive_answer(struct process_renderer *self, char *why, size_t why_
     return ok;
 }
 
+/* Whether it ended by itself within that time, and was reaped: its number may be another's now. */
+static bool wait_end(pid_t pid, unsigned ms, int *status)
+{
+    const struct timespec moment = {.tv_nsec = (long)NS_IN_MS};
+    for (unsigned i = 0; i < ms; i++) {
+        if (waitpid(pid, status, WNOHANG) != 0)
+            return true;
+        nanosleep(&moment, NULL);
+    }
+    return false;
+}
+
+static void kill_process(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
 /* Ends the process, and says how it ended if `why` is still empty. */
 static void bury(struct process_renderer *self, char *why, size_t size)
 {
     int status = 0;
-    struct timespec moment = {.tv_nsec = 10 * 1000000};
     /* At the end of its socket it ends by itself; its status is worth a little patience. */
-    for (unsigned i = 0; !*why && i < 10 && waitpid(self->pid, &status, WNOHANG) == 0; i++)
-        nanosleep(&moment, NULL);
-    if (kill(self->pid, 0) == 0) {
-        kill(self->pid, SIGKILL);
-        waitpid(self->pid, &status, 0);
-    }
+    bool ended = !*why && wait_end(self->pid, END_MS, &status);
+    if (!ended)
+        kill_process(self->pid);
     self->pid = -1;
     if (*why)
         return;
-    if (WIFSIGNALED(status))
+    if (!ended)
+        snprintf(why, size, "it closed its socket");
+    else if (WIFSIGNALED(status))
         snprintf(why, size, "it was ended by signal %d (%s)", WTERMSIG(status),
                  strsignal(WTERMSIG(status)));
     else
@@ -305,13 +320,25 @@ static void answer_lost(struct process_renderer *self)
     }
 }
 
-static void tell_lost(struct process_renderer *self, const char *why)
+/* False if nobody listens yet. */
+static bool tell_lost(struct process_renderer *self, const char *why)
 {
     pthread_mutex_lock(&self->base.lock);
     struct gpu_listener listener = self->base.listener;
     pthread_mutex_unlock(&self->base.lock);
     if (listener.lost)
         listener.lost(listener.opaque, why);
+    return listener.lost != NULL;
+}
+
+/* After the loss: until something is submitted; false at the end. */
+static bool wait_for_more(struct process_renderer *self)
+{
+    if (!is_ending(self)) {
+        poll(&(struct pollfd){self->wake, POLLIN, 0}, 1, -1);
+        clear_wake(self);
+    }
+    return !is_ending(self);
 }
 
 static void *run_reader(void *opaque)
@@ -331,11 +358,11 @@ static void *run_reader(void *opaque)
     shutdown(self->socket, SHUT_RDWR);
     pthread_join(self->writer, NULL);
     answer_lost(self);
-    tell_lost(self, why);
-    while (!is_ending(self)) {
-        poll(&(struct pollfd){self->wake, POLLIN, 0}, 1, -1);
-        clear_wake(self);
+    bool told = tell_lost(self, why);
+    while (wait_for_more(self)) {
         answer_lost(self);
+        /* Who began to listen after the loss hears of it after the first answer. */
+        told = told || tell_lost(self, why);
     }
     return NULL;
 }
@@ -394,19 +421,9 @@ static void process_destroy(struct gpu_renderer *renderer)
     pthread_join(self->reader, NULL);
     if (!self->lost) /* else the reader has waited for it */
         pthread_join(self->writer, NULL);
-    if (self->pid > 0) {
-        struct timespec moment = {.tv_nsec = 1000000};
-        pid_t ended = 0;
-        for (unsigned i = 0; i < END_MS && !ended; i++) {
-            ended = waitpid(self->pid, NULL, WNOHANG);
-            if (!ended)
-                nanosleep(&moment, NULL);
-        }
-        if (!ended) {
-            kill(self->pid, SIGKILL);
-            waitpid(self->pid, NULL, 0);
-        }
-    }
+    int status;
+    if (self->pid > 0 && !wait_end(self->pid, END_MS, &status))
+        kill_process(self->pid);
     for (struct flight *flight; (flight = take_first(self));)
         free_flight(flight);
     close(self->socket);
@@ -474,6 +491,10 @@ static int spawn(const char *program, int socket, pid_t *pid)
     /* Standard output is the guest's. */
     posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, socket, CHILD_SOCKET);
+#ifdef HAVE_CLOSEFROM
+    /* All are closed by exec, but for those that came from whoever started this program. */
+    posix_spawn_file_actions_addclosefrom_np(&actions, CHILD_SOCKET + 1);
+#endif
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &all);

@@ -280,6 +280,7 @@ bool virtio_gpu_stats(struct virtio_device *device, struct gpu_stats *stats, uns
                          "the renderer's statistics have %zu bytes, not %zu: it is of another "
                          "version",
                          got, sizeof(*stats));
+    gpu_stats_tame(stats);
     stats->scanout_count = virtio_gpu_of(device)->scene.scanout_count;
     return true;
 }

@@ -277,6 +277,7 @@ static inline struct bench *bench_create(struct gpu_renderer *(*open)(void *opaq
     memset(&fakes, 0, sizeof(fakes));
     bench->loop = loop_create();
     bench->memory = memory_create();
+    memory_share_ram(bench->memory); /* with renderers that are processes */
     bool added = memory_add_ram(bench->memory, DRIVER_RAM_BASE, DRIVER_RAM_SIZE, NULL);
     assert(added);
     (void)added;

@@ -429,6 +429,38 @@ static void test_bad(void **state)
     assert_int_equal(submit(&small, NULL, 0, frame->fd), GPU_BAD_REQUEST);
 }
 
+static void test_bad_cursor(void **state)
+{
+    assert_int_equal(resource(1, GPU_FORMAT_B8G8R8X8, WIDTH, HEIGHT), GPU_OK);
+    assert_int_equal(resource(2, GPU_FORMAT_B8G8R8A8, 64, 64), GPU_OK);
+    assert_int_equal(blob(3, 64 * 64 * 4), GPU_OK); /* without a backing */
+    assert_int_equal(scanout(0, 1, all), GPU_OK);
+    assert_int_equal(output(0, WIDTH, HEIGHT), GPU_OK);
+    assert_int_equal(cursor(0, 2, 5, 5), GPU_OK);
+    render(0);
+    /* What was shown still is, where it was. */
+    assert_int_equal(cursor(0, 1, 20, 20), GPU_BAD_REQUEST);
+    assert_int_equal(cursor(0, 3, 20, 20), GPU_BAD_REQUEST);
+    assert_rect(render(0), 0, 0, 0, 0);
+    assert_int_equal(cursor(0, 0, 0, 0), GPU_OK);
+    assert_rect(render(0), 5, 5, 64, HEIGHT - 5);
+}
+
+/* Sizes of ranges whose sum is no 64-bit number. */
+static void test_huge_backing(void **state)
+{
+    const uint64_t gpa = UINT64_C(1) << 50;
+    const struct memory_ram huge = {.base = gpa, .size = UINT64_C(1) << 46, .host = ram, .fd = -1};
+    struct gpu_range *ranges = calloc(GPU_MAX_RANGES, sizeof(*ranges));
+    assert_true(gpu_renderer_add_memory(renderer, &huge, NULL));
+    for (uint32_t i = 0; i < GPU_MAX_RANGES; i++)
+        ranges[i] = (struct gpu_range){gpa, huge.size};
+    assert_int_equal(blob(1, 4096), GPU_OK);
+    assert_int_equal(backing(1, ranges, GPU_MAX_RANGES), GPU_BAD_REQUEST);
+    assert_int_equal(backing(1, ranges, 1000), GPU_OK);
+    free(ranges);
+}
+
 static void test_statistics(void **state)
 {
     assert_int_equal(resource(1, GPU_FORMAT_B8G8R8X8, 64, 64), GPU_OK);
@@ -483,6 +515,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cursor, create, destroy),
         cmocka_unit_test_setup_teardown(test_blob, create, destroy),
         cmocka_unit_test_setup_teardown(test_bad, create, destroy),
+        cmocka_unit_test_setup_teardown(test_bad_cursor, create, destroy),
+        cmocka_unit_test_setup_teardown(test_huge_backing, create, destroy),
         cmocka_unit_test_setup_teardown(test_statistics, create, destroy),
         cmocka_unit_test_setup_teardown(test_trace, create, destroy),
         cmocka_unit_test_setup_teardown(test_timeout, create, destroy),
