@@ -25,7 +25,8 @@ void adapters_finish(struct adapters *adapters)
     for (size_t i = 0; i < adapters->count; i++)
         wgpuAdapterRelease(adapters->list[i]);
     free(adapters->list);
-    wgpuInstanceRelease(adapters->instance);
+    if (adapters->instance)
+        wgpuInstanceRelease(adapters->instance);
 }
 
 static void copy_text(char *text, size_t size, WGPUStringView view)

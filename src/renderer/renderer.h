@@ -13,7 +13,7 @@
 /* --- adapters.c --- */
 
 struct adapters {
-    WGPUInstance instance;
+    WGPUInstance instance; /* NULL: not yet looked for */
     WGPUAdapter *list;
     size_t count;
 };
@@ -60,6 +60,12 @@ void gpu_device_wait(struct gpu_device *device, const WGPUSubmissionIndex *submi
 
 struct gpu_canvas *wgpu_canvas_create(const struct adapters *adapters, const uint32_t *indices,
                                       unsigned count, struct error *err);
+
+/* --- landlock.c --- */
+
+/* Gives up changing files other than GPUs' devices, for this thread and those it starts: before a
+ * driver starts any. True, with nothing done, where the kernel has no Landlock. */
+bool sandbox_close_files(struct error *err);
 
 /* --- sandbox.c --- */
 
