@@ -1,12 +1,16 @@
 /* hartvisor-gpu: a renderer on WebGPU, for one machine, at the other end of a socket. */
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "gpu/server.h"
 #include "renderer/renderer.h"
+
+#define PATIENCE_S 2 /* for work that is under way when the machine ends */
 
 static size_t tell_adapters(void *opaque, struct gpu_adapter_info *list, size_t most)
 {
@@ -28,6 +32,17 @@ static bool confine(void *opaque, struct error *err)
     return sandbox_enter(err);
 }
 
+/* A driver that hangs does not outlive the machine. (PR_SET_PDEATHSIG would end this process with
+ * the thread that started it.) */
+static void *watch_machine(void *opaque)
+{
+    struct pollfd end = {.fd = (int)(intptr_t)opaque, .events = POLLRDHUP};
+    while (!(end.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+        poll(&end, 1, -1);
+    sleep(PATIENCE_S);
+    _exit(1);
+}
+
 int main(int count, char **words)
 {
     static const struct gpu_server_ops ops = {
@@ -45,9 +60,12 @@ int main(int count, char **words)
         fprintf(stderr, "hartvisor-gpu: '%s' is no descriptor of a socket\n", words[2]);
         return 2;
     }
-    /* A driver that hangs does not outlive the machine. */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    pthread_t watcher;
     signal(SIGPIPE, SIG_IGN);
+    if (pthread_create(&watcher, NULL, watch_machine, (void *)(intptr_t)socket)) {
+        log_error("hartvisor-gpu: the host has no thread left");
+        return 1;
+    }
     adapters_init(&adapters);
     bool ok = gpu_server_run((int)socket, (int)socket, &ops, &adapters, &err);
     if (!ok)

@@ -443,10 +443,40 @@ static void test_sandbox(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+static void *start_renderer(void *opaque)
+{
+    struct error err;
+    return gpu_process_create(0, &err);
+}
+
+/* A manager may go from one thread to another. */
+static void test_renderer_outlives_thread(void **state)
+{
+    need_adapter();
+    struct error err;
+    struct gpu_request request = {.type = GPU_REQUEST_ADAPTERS};
+    struct gpu_answer answer;
+    size_t got;
+    void *renderer;
+    pthread_t thread;
+    assert_int_equal(setenv("HARTVISOR_GPU", RENDERER, 1), 0);
+    assert_int_equal(setenv("ASAN_OPTIONS", "detect_leaks=0", 1), 0); /* as above */
+    assert_int_equal(pthread_create(&thread, NULL, start_renderer, NULL), 0);
+    pthread_join(thread, &renderer);
+    assert_non_null(renderer);
+    for (unsigned i = 0; i < 2; i++) {
+        if (!gpu_renderer_call(renderer, &request, 60000, &answer, NULL, 0, &got, &err))
+            fail_msg("%s", err.message);
+        assert_int_equal(got, adapters.count * sizeof(struct gpu_adapter_info));
+    }
+    gpu_renderer_destroy(renderer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sandbox),
+        cmocka_unit_test(test_renderer_outlives_thread),
         cmocka_unit_test_setup_teardown(test_formats, create, destroy),
         cmocka_unit_test_setup_teardown(test_cursors, create, destroy),
         cmocka_unit_test_setup_teardown(test_scaling, create, destroy),
