@@ -117,9 +117,10 @@ static void show_arrived(struct screen *screen)
         return;
     screen->rendering = false;
     bool other = frame != screen->shown;
-    if (frame && other)
+    /* Nothing, though there was damage: a screenshot has drawn it, and knows what it was. */
+    if (frame && (other || gpu_rect_empty(&rect)))
         rect = (struct gpu_rect){0, 0, frame->width, frame->height};
-    if (!display->ending && (other || !gpu_rect_empty(&rect)))
+    if (!display->ending && (other || frame))
         display->sink->ops->show(display->sink, screen->number, frame, &rect);
     gpu_frame_put(screen->shown);
     screen->shown = frame;

@@ -150,14 +150,14 @@ static int set_desktop_size(int width, int height, int count, struct rfbExtDeskt
 /* --- Clients -----------------------------------------------------------------------------------
  */
 
-/* `wanted` NULL: any client. */
+/* The oldest client that is past its password, or that is not; NULL if there is none. */
 static rfbClientPtr find_client(struct vnc_screen *screen, bool normal)
 {
     rfbClientIteratorPtr iterator = rfbGetClientIterator(screen->rfb);
     rfbClientPtr found = NULL, rfb;
     while ((rfb = rfbClientIteratorNext(iterator)))
         if ((rfb->state == RFB_NORMAL) == normal)
-            found = rfb; /* the list begins with the newest */
+            found = rfb; /* the newest comes first */
     rfbReleaseClientIterator(iterator);
     return found;
 }

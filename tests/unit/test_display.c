@@ -274,6 +274,10 @@ static void await_event(const char *text)
             skip();                                                                                \
     } while (0)
 
+static void ignore_frame(void *opaque, struct gpu_frame *frame, const struct gpu_rect *rect)
+{
+}
+
 static void test_vnc_pictures(void **state)
 {
     NEED_BENCH();
@@ -288,6 +292,13 @@ static void test_vnc_pictures(void **state)
     repaint(1, WIDTH, HEIGHT, 77);
     await_picture(client, WIDTH, HEIGHT, 77);
     await_picture(swapped, WIDTH, HEIGHT, 77);
+    /* Somebody else draws what is damaged. */
+    for (unsigned i = 0; i < 20; i++) {
+        repaint(1, WIDTH, HEIGHT, 200 + i);
+        virtio_gpu_render(bench->gpu, 0, ignore_frame, NULL);
+        usleep(20000);
+        await_picture(client, WIDTH, HEIGHT, 200 + i);
+    }
     /* Another size, an odd one; one client goes meanwhile. */
     disconnect(swapped);
     show_picture(0, 2, 101, 67, 5);
@@ -353,7 +364,8 @@ static void test_vnc_input(void **state)
     uint32_t width, height;
     NEED_BENCH();
     show_picture(0, 1, WIDTH, HEIGHT, 1);
-    open_vnc(",no-password");
+    open_vnc(",password=secret"); /* nor does a password make it a viewer only */
+    client_password = "secret";
     rfbClient *client = connect_client(0, false);
     assert_non_null(client);
     await_picture(client, WIDTH, HEIGHT, 1);

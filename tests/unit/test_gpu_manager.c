@@ -5,24 +5,39 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <json-c/json.h>
 
 #include "gpu/gpu.h"
 #include "hartvisor/machine.h"
+#include "recorded_host.h"
 
+static char root[64];
+
+/* On a recorded machine. */
 static struct gpu_manager *create(const char *machine, bool draws)
 {
-    char root[512];
-    snprintf(root, sizeof(root), "%s/%s", MACHINES, machine);
-    struct gpu_manager_config config = {.root = machine ? root : NULL, .draws = draws};
     struct error err;
+    char *file = xasprintf(MACHINES "/%s", machine);
+    snprintf(root, sizeof(root), "%s/hartvisor-machine-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(root));
+    recorded_host_make(file, root);
+    free(file);
     /* No renderer in another process. */
     setenv("HARTVISOR_GPU", "/nowhere/hartvisor-gpu", 1);
+    const struct gpu_manager_config config = {.root = root, .draws = draws};
     struct gpu_manager *manager = gpu_manager_create(&config, &err);
     assert_non_null(manager);
     return manager;
+}
+
+static void destroy(struct gpu_manager *manager)
+{
+    gpu_manager_destroy(manager);
+    recorded_host_remove(root);
 }
 
 static void test_probe(void **state)
@@ -44,7 +59,7 @@ static void test_probe(void **state)
     assert_non_null(strstr(wgpu->reason, "/nowhere/hartvisor-gpu"));
     assert_true(gpu_manager_backend(manager, 2)->usable);
     assert_null(gpu_manager_backend(manager, 3));
-    gpu_manager_destroy(manager);
+    destroy(manager);
 }
 
 static void test_auto(void **state)
@@ -57,7 +72,7 @@ static void test_auto(void **state)
     assert_null(gpu_manager_adapter(manager));
     assert_false(gpu_manager_shares_memory(manager));
     assert_true(gpu_manager_draws(manager));
-    gpu_manager_destroy(manager);
+    destroy(manager);
 }
 
 static void test_chain(void **state)
@@ -76,7 +91,7 @@ static void test_chain(void **state)
     assert_false(gpu_manager_select(manager, "", NULL, &err));
     assert_false(gpu_manager_select(manager, "2d", "0", &err));
     assert_non_null(strstr(err.message, "adapter=0"));
-    gpu_manager_destroy(manager);
+    destroy(manager);
 }
 
 /* The GPU that a recorded server has bound to vfio-pci, or is to bind. */
@@ -106,7 +121,7 @@ static void test_passthrough(void **state)
     assert_int_equal(found, host->usable);
     assert_false(gpu_manager_select(manager, "passthrough", "0000:ee:00.0", &err));
     assert_false(gpu_manager_select(manager, "passthrough", "nonsense", &err));
-    gpu_manager_destroy(manager);
+    destroy(manager);
 
     /* A display of the host's has nothing of it. */
     manager = create("server", true);
@@ -114,7 +129,7 @@ static void test_passthrough(void **state)
     assert_non_null(strstr(err.message, "display"));
     assert_true(gpu_manager_select(manager, "passthrough,2d", NULL, &err));
     assert_string_equal(gpu_manager_selected(manager)->name, "2d");
-    gpu_manager_destroy(manager);
+    destroy(manager);
 }
 
 static void test_statistics(void **state)
@@ -139,7 +154,7 @@ static void test_statistics(void **state)
     gpu_stats_parse(object, &again);
     assert_memory_equal(&stats, &again, sizeof(stats));
     json_object_put(object);
-    gpu_manager_destroy(manager);
+    destroy(manager);
 }
 
 /* Three losses within a minute end a back end; without another one, there is none. */
@@ -156,7 +171,7 @@ static void test_lost(void **state)
     assert_null(gpu_manager_reopen(manager, &err));
     assert_non_null(strstr(err.message, "no GPU back end is left"));
     assert_null(gpu_manager_reopen(manager, &err));
-    gpu_manager_destroy(manager);
+    destroy(manager);
 }
 
 int main(void)
