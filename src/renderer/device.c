@@ -93,9 +93,14 @@ static void make_layout(struct gpu_device *device)
         {.binding = 1, .visibility = WGPUShaderStage_Fragment},
         {.binding = 2, .visibility = WGPUShaderStage_Fragment},
     };
-    for (size_t i = 1; i < ARRAY_SIZE(entries); i++)
-        entries[i].texture = (WGPUTextureBindingLayout){
-            .sampleType = WGPUTextureSampleType_Uint, .viewDimension = WGPUTextureViewDimension_2D};
+    for (size_t i = 1; i < ARRAY_SIZE(entries); i++) {
+        if (device->direct)
+            entries[i].buffer.type = WGPUBufferBindingType_ReadOnlyStorage;
+        else
+            entries[i].texture =
+                (WGPUTextureBindingLayout){.sampleType = WGPUTextureSampleType_Uint,
+                                           .viewDimension = WGPUTextureViewDimension_2D};
+    }
     const WGPUBindGroupLayoutDescriptor descriptor = {.entryCount = ARRAY_SIZE(entries),
                                                       .entries = entries};
     device->layout = wgpuDeviceCreateBindGroupLayout(device->handle, &descriptor);
@@ -127,8 +132,9 @@ static WGPURenderPipeline make_pipeline(struct gpu_device *device, WGPUPipelineL
 /* All of them now: translating shaders may need what the sandbox takes away. */
 static void make_pipelines(struct gpu_device *device)
 {
+    char *text = xasprintf("%s%s", shader_source, device->direct ? buffer_source : texture_source);
     WGPUShaderSourceWGSL source = {.chain = {.sType = WGPUSType_ShaderSourceWGSL},
-                                   .code = view(shader_source)};
+                                   .code = view(text)};
     const WGPUShaderModuleDescriptor module_descriptor = {.nextInChain = &source.chain};
     WGPUShaderModule module = wgpuDeviceCreateShaderModule(device->handle, &module_descriptor);
     make_layout(device);
@@ -139,17 +145,23 @@ static void make_pipelines(struct gpu_device *device)
         device->pipelines[i / 2][i % 2] = make_pipeline(device, layout, module, i / 2, i % 2);
     wgpuPipelineLayoutRelease(layout);
     wgpuShaderModuleRelease(module);
+    free(text);
 }
 
 static void request(struct gpu_device *device, WGPUAdapter adapter)
 {
-    const WGPUFeatureName features[] = {WGPUFeatureName_TimestampQuery};
-    bool timed = wgpuAdapterHasFeature(adapter, features[0]);
+    WGPUFeatureName features[2];
+    size_t count = 0;
+    bool timed = wgpuAdapterHasFeature(adapter, WGPUFeatureName_TimestampQuery);
+    if (timed)
+        features[count++] = WGPUFeatureName_TimestampQuery;
+    if (device->direct)
+        features[count++] = (WGPUFeatureName)WGPUNativeFeature_MappablePrimaryBuffers;
     /* All that there is: the usual limits are more than some adapters have. */
     WGPULimits there = {0};
     wgpuAdapterGetLimits(adapter, &there);
     const WGPUDeviceDescriptor descriptor = {
-        .requiredFeatureCount = timed,
+        .requiredFeatureCount = count,
         .requiredFeatures = features,
         .requiredLimits = &there,
         .deviceLostCallbackInfo = {.mode = WGPUCallbackMode_AllowSpontaneous,
@@ -164,6 +176,7 @@ static void request(struct gpu_device *device, WGPUAdapter adapter)
         return;
     device->max_texture_size = there.maxTextureDimension2D;
     device->max_buffer_size = there.maxBufferSize;
+    device->max_binding_size = there.maxStorageBufferBindingSize;
     device->queue = wgpuDeviceGetQueue(device->handle);
     device->timestamp_ns = timed ? wgpuQueueGetTimestampPeriod(device->queue) : 0;
     make_pipelines(device);
@@ -188,6 +201,10 @@ struct gpu_device *gpu_device_open(const struct adapters *adapters, uint32_t ind
     struct gpu_device *device = xcalloc(1, sizeof(*device));
     device->adapter = index;
     snprintf(device->name, sizeof(device->name), "%s", info.name);
+    device->direct =
+        info.type == GPU_ADAPTER_CPU && !adapters->indirect &&
+        wgpuAdapterHasFeature(adapters->list[index],
+                              (WGPUFeatureName)WGPUNativeFeature_MappablePrimaryBuffers);
     request(device, adapters->list[index]);
     char text[200] = "";
     if (gpu_device_take_error(device, text, sizeof(text)) || !device->handle) {

@@ -1,5 +1,4 @@
 /* hartvisor-gpu: a renderer on WebGPU, for one machine, at the other end of a socket. */
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -11,7 +10,7 @@
 #include "gpu/server.h"
 #include "renderer/renderer.h"
 
-#define END_S 2 /* what drawing may take once the machine is gone */
+#define PATIENCE_S 2 /* for work that is under way when the machine ends */
 
 /* A process that only tells of adapters is not confined: on some machines it is the first to load a
  * driver's kernel module. */
@@ -42,26 +41,15 @@ static bool confine(void *opaque, struct error *err)
     return sandbox_enter(err);
 }
 
-/* A driver that hangs does not outlive the machine. (PR_SET_PDEATHSIG would end it too early, with
+/* A driver that hangs does not outlive the machine. (PR_SET_PDEATHSIG would end this process with
  * the thread that started it.) */
-static void *wait_for_end(void *opaque)
+static void *watch_machine(void *opaque)
 {
-    struct pollfd end = {(int)(intptr_t)opaque, POLLRDHUP, 0};
-    while (poll(&end, 1, -1) < 0 && errno == EINTR)
-        ;
-    sleep(END_S);
+    struct pollfd end = {.fd = (int)(intptr_t)opaque, .events = POLLRDHUP};
+    while (!(end.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+        poll(&end, 1, -1);
+    sleep(PATIENCE_S);
     _exit(1);
-}
-
-static bool watch(int socket)
-{
-    pthread_t thread;
-    int number = pthread_create(&thread, NULL, wait_for_end, (void *)(intptr_t)socket);
-    if (number)
-        log_error("hartvisor-gpu: no thread: %s", strerror(number));
-    else
-        pthread_detach(thread);
-    return !number;
 }
 
 int main(int count, char **words)
@@ -81,9 +69,12 @@ int main(int count, char **words)
         fprintf(stderr, "hartvisor-gpu: '%s' is no descriptor of a socket\n", words[2]);
         return 2;
     }
+    pthread_t watcher;
     signal(SIGPIPE, SIG_IGN);
-    if (!watch((int)socket))
+    if (pthread_create(&watcher, NULL, watch_machine, (void *)(intptr_t)socket)) {
+        log_error("hartvisor-gpu: the host has no thread left");
         return 1;
+    }
     bool ok = gpu_server_run((int)socket, (int)socket, &ops, &adapters, &err);
     if (!ok)
         log_error("hartvisor-gpu: %s", err.message);

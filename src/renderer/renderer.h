@@ -16,6 +16,7 @@ struct adapters {
     WGPUInstance instance; /* NULL: not yet looked for */
     WGPUAdapter *list;
     size_t count;
+    bool indirect; /* for tests: pictures are textures everywhere */
 };
 
 void adapters_init(struct adapters *adapters);
@@ -36,7 +37,8 @@ struct gpu_device {
     WGPURenderPipeline pipelines[2][2]; /* [scaled][with a cursor] */
     WGPUBindGroupLayout layout;
     uint32_t max_texture_size;
-    uint64_t max_buffer_size;
+    uint64_t max_buffer_size, max_binding_size;
+    bool direct;         /* its memory is the processor's, and pictures are buffers */
     double timestamp_ns; /* of a tick; 0: passes cannot be timed */
     char error[200];     /* the first that was reported since gpu_device_take_error; empty: none */
     bool no_memory;      /* that is what it was */

@@ -2,6 +2,8 @@
 // that every adapter and the software canvas give the same. A texel is a pixel's four bytes, the
 // first one lowest.
 //
+// Where texels are is in texture.wgsl or buffer.wgsl, either of which follows this.
+//
 // Nothing branches on a parameter: drivers that fold parameters into the shader would compile it
 // anew for each frame. What differs between frames at large is fixed for each pipeline.
 
@@ -9,6 +11,7 @@ struct Params {
     source: vec4<u32>,       // of the picture: x, y, width, height
     scale: vec2<i32>,        // source / output, 16.16
     opaque: u32,             // 255: the cursor has no alpha
+    row: u32,                // pixels of the picture's
     cursor: vec4<i32>,       // x, y in the source's pixels, width, height
     shift: vec4<u32>,        // where in a texel red, green and blue are
     cursor_shift: vec4<u32>, // and alpha
@@ -18,8 +21,6 @@ override scaled: bool;
 override with_cursor: bool;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var picture: texture_2d<u32>;
-@group(0) @binding(2) var cursor: texture_2d<u32>;
 
 // One triangle that covers the output.
 @vertex
@@ -48,13 +49,13 @@ fn blend(tl: vec4<u32>, tr: vec4<u32>, bl: vec4<u32>, br: vec4<u32>, at: vec2<i3
 fn picture_pixel(at: vec2<i32>) -> vec4<u32> {
     let last = vec2<i32>(params.source.zw) - vec2<i32>(1);
     let inside = clamp(at, vec2<i32>(0), last) + vec2<i32>(params.source.xy);
-    return (vec4<u32>(textureLoad(picture, inside, 0).x) >> params.shift) & vec4<u32>(0xffu);
+    return (vec4<u32>(picture_texel(inside)) >> params.shift) & vec4<u32>(0xffu);
 }
 
 // Pixels beside the cursor are transparent.
 fn cursor_pixel(at: vec2<i32>) -> vec4<u32> {
     let inside = clamp(at, vec2<i32>(0), params.cursor.zw - vec2<i32>(1));
-    let texel = textureLoad(cursor, inside, 0).x;
+    let texel = cursor_texel(inside);
     let pixel = ((vec4<u32>(texel) >> params.cursor_shift) & vec4<u32>(0xffu)) |
                 vec4<u32>(0u, 0u, 0u, params.opaque);
     return select(vec4<u32>(0u), pixel, all(at == inside));

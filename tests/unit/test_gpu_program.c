@@ -37,7 +37,7 @@ static void count_failures(void *opaque, const struct gpu_answer *answer, const 
 static struct gpu_renderer *start_program(void)
 {
     struct error err;
-    setenv("HARTVISOR_GPU", RENDERER_PROGRAM, 1);
+    setenv("HARTVISOR_GPU", RENDERER, 1);
     setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* which needs another process */
     struct gpu_renderer *started = gpu_process_create(0, &err);
     if (!started)
@@ -146,41 +146,12 @@ static void test_drawing(void **state)
     gpu_frame_put(frame);
 }
 
-static void *start_on_thread(void *opaque)
-{
-    struct gpu_request request = {.type = GPU_REQUEST_FENCE};
-    struct error err;
-    struct gpu_renderer *started = start_program();
-    /* It runs, and knows who started it. */
-    gpu_renderer_call(started, &request, CALL_MS, NULL, NULL, 0, NULL, &err);
-    return started;
-}
-
-/* It lives as long as the machine, not as long as the thread that started it. */
-static void test_outlives_thread(void **state)
-{
-    struct gpu_request request = {.type = GPU_REQUEST_FENCE};
-    struct gpu_answer answer = {0};
-    struct error err;
-    pthread_t thread;
-    void *started;
-    assert_int_equal(pthread_create(&thread, NULL, start_on_thread, NULL), 0);
-    pthread_join(thread, &started);
-    for (unsigned i = 0; i < 10; i++) {
-        /* No adapter is open. */
-        gpu_renderer_call(started, &request, CALL_MS, &answer, NULL, 0, NULL, &err);
-        assert_int_equal(answer.status, GPU_BAD_REQUEST);
-        usleep(20000);
-    }
-    gpu_renderer_destroy(started);
-}
-
 /* A machine that has no descriptor left goes on without a renderer. */
 static void test_no_descriptors(void **state)
 {
     struct error err;
     struct rlimit before, now;
-    setenv("HARTVISOR_GPU", RENDERER_PROGRAM, 1);
+    setenv("HARTVISOR_GPU", RENDERER, 1);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     int next = dup(0);
     close(next);
@@ -265,8 +236,9 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_files),           cmocka_unit_test(test_drawing),
-        cmocka_unit_test(test_outlives_thread), cmocka_unit_test(test_no_descriptors),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_drawing),
+        cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,6 +31,14 @@ static int start(void **state)
     return 0;
 }
 
+/* As on a device that has memory of its own. */
+static int start_indirect(void **state)
+{
+    adapters_init(&adapters);
+    adapters.indirect = true;
+    return 0;
+}
+
 static int finish(void **state)
 {
     adapters_finish(&adapters);
@@ -259,8 +267,9 @@ static void test_load(void **state)
     need_adapter();
     const struct gpu_rect all = {0, 0, 1920, 1080};
     uint64_t before = wgpu->adapters[0].memory;
+    uint64_t things = wgpu->adapters[0].textures + wgpu->adapters[0].buffers;
     struct picture picture = make_picture(0, GPU_FORMAT_B8G8R8X8, 1920, 1080);
-    assert_int_equal(wgpu->adapters[0].textures, 1);
+    assert_int_equal(wgpu->adapters[0].textures + wgpu->adapters[0].buffers, things + 1);
     assert_int_equal(wgpu->adapters[0].memory, before + 1920 * 1080 * 4);
     for (unsigned i = 0; i < 20; i++)
         write_noise(wgpu, picture.wgpu, &all, i, false);
@@ -272,14 +281,6 @@ static void test_load(void **state)
     assert_int_equal(counters.bytes_read_back, 1920 * 1080 * 4);
     drop_picture(&picture);
     assert_int_equal(wgpu->adapters[0].textures, 1); /* of frames */
-
-    /* What an adapter cannot do is an error, not the end. */
-    uint32_t most = 0;
-    struct gpu_adapter_info info;
-    adapters_describe(&adapters, 0, &info);
-    most = info.max_texture_size;
-    assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, most + 1, 1));
-    assert_non_null(strstr(wgpu->message, "at most"));
 }
 
 /* A small picture that is shown as it is, and must come out right. */
@@ -347,19 +348,27 @@ static void test_errors(void **state)
     uint8_t pixels[64 * 64 * 4];
     assert_non_null(device);
     assert_true(wgpu->ops->compose(wgpu, &what, &all, pixels, 64 * 4));
-    const WGPUBufferDescriptor bad = {.usage = WGPUBufferUsage_MapRead | WGPUBufferUsage_MapWrite,
-                                      .size = 4};
+    const WGPUBufferDescriptor bad = {.usage = WGPUBufferUsage_CopyDst,
+                                      .size = device->max_buffer_size + 5};
     WGPUBuffer buffer = wgpuDeviceCreateBuffer(device->handle, &bad);
     assert_false(wgpu->ops->compose(wgpu, &what, &all, pixels, 64 * 4));
-    assert_non_null(strstr(wgpu->message, "MAP"));
+    assert_non_null(strstr(wgpu->message, "buffer size"));
     assert_null(strchr(wgpu->message, '\n'));
     assert_true(wgpu->ops->compose(wgpu, &what, &all, pixels, 64 * 4));
     wgpuBufferRelease(buffer);
 
-    /* Textures that the device refuses, though the canvas thinks they fit. */
+    /* What an adapter cannot do is an error, not the end. */
     uint32_t most = device->max_texture_size;
+    if (device->direct)
+        assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, 1 << 16, 1 << 16));
+    else
+        assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, most + 1, 1));
+    assert_non_null(strstr(wgpu->message, "at most"));
+
+    /* Nor is what the device refuses, though the canvas thinks it fits. */
     device->max_texture_size = most + 1;
-    assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, most + 1, 1));
+    if (!device->direct)
+        assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, most + 1, 1));
     uint8_t *wide = malloc((size_t)(most + 1) * 4);
     what.width = most + 1;
     what.height = 1;
@@ -434,10 +443,45 @@ static void test_sandbox(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+static void *start_renderer(void *opaque)
+{
+    struct gpu_request request = {.type = GPU_REQUEST_FENCE};
+    struct error err;
+    struct gpu_renderer *renderer = gpu_process_create(0, &err);
+    /* It runs, and knows who started it. */
+    if (renderer)
+        gpu_renderer_call(renderer, &request, 60000, NULL, NULL, 0, NULL, &err);
+    return renderer;
+}
+
+/* A manager may go from one thread to another. */
+static void test_renderer_outlives_thread(void **state)
+{
+    need_adapter();
+    struct error err;
+    struct gpu_request request = {.type = GPU_REQUEST_ADAPTERS};
+    struct gpu_answer answer;
+    size_t got;
+    void *renderer;
+    pthread_t thread;
+    assert_int_equal(setenv("HARTVISOR_GPU", RENDERER, 1), 0);
+    assert_int_equal(setenv("ASAN_OPTIONS", "detect_leaks=0", 1), 0); /* as above */
+    assert_int_equal(pthread_create(&thread, NULL, start_renderer, NULL), 0);
+    pthread_join(thread, &renderer);
+    assert_non_null(renderer);
+    for (unsigned i = 0; i < 2; i++) {
+        if (!gpu_renderer_call(renderer, &request, 60000, &answer, NULL, 0, &got, &err))
+            fail_msg("%s", err.message);
+        assert_int_equal(got, adapters.count * sizeof(struct gpu_adapter_info));
+    }
+    gpu_renderer_destroy(renderer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sandbox),
+        cmocka_unit_test(test_renderer_outlives_thread),
         cmocka_unit_test_setup_teardown(test_formats, create, destroy),
         cmocka_unit_test_setup_teardown(test_cursors, create, destroy),
         cmocka_unit_test_setup_teardown(test_scaling, create, destroy),
@@ -448,5 +492,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_errors, create, destroy),
         cmocka_unit_test_setup_teardown(test_output_sizes, create, destroy),
     };
-    return cmocka_run_group_tests(tests, start, finish);
+    int failed = cmocka_run_group_tests_name("direct", tests, start, finish);
+    return failed + cmocka_run_group_tests_name("textures", tests, start_indirect, finish);
 }
