@@ -9,6 +9,7 @@ void adapters_init(struct adapters *adapters)
 {
     const WGPUInstanceEnumerateAdapterOptions options = {.backends = WGPUInstanceBackend_Primary |
                                                                      WGPUInstanceBackend_Secondary};
+    *adapters = (struct adapters){0};
     /* A cache on disk needs rights that this process gives up. */
     setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
     /* Looking for a Wayland display, GL complains of a session that is missing. */

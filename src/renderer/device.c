@@ -225,7 +225,12 @@ struct gpu_device *gpu_device_get(struct gpu_device *device)
 
 void gpu_device_put(struct gpu_device *device)
 {
-    if (!device || (device->references && --device->references))
+    if (!device)
+        return;
+    /* One that could not be opened has no references. */
+    if (device->references)
+        device->references--;
+    if (device->references)
         return;
     for (size_t i = 0; i < GPU_MAX_ADAPTERS; i++)
         if (open_devices[i] == device)

@@ -27,7 +27,9 @@ static const uint32_t formats[] = {GPU_FORMAT_B8G8R8A8, GPU_FORMAT_B8G8R8X8, GPU
 
 static int start(void **state)
 {
+    memset(&adapters, 0xff, sizeof(adapters));
     adapters_init(&adapters);
+    assert_false(adapters.indirect);
     return 0;
 }
 
