@@ -230,8 +230,8 @@ static bool read_motion(struct json_object *data, bool *vertical, int32_t *value
 static bool parse_absolute(const struct display_devices *devices, struct json_object *data,
                            struct parsed *parsed, struct error *err)
 {
-    bool vertical;
-    int32_t value;
+    bool vertical = false;
+    int32_t value = 0;
     if (!read_motion(data, &vertical, &value, err))
         return false;
     if (value < 0 || value > 32767)
@@ -243,8 +243,8 @@ static bool parse_absolute(const struct display_devices *devices, struct json_ob
 static bool parse_relative(const struct display_devices *devices, struct json_object *data,
                            struct parsed *parsed, struct error *err)
 {
-    bool vertical;
-    int32_t value;
+    bool vertical = false;
+    int32_t value = 0;
     if (!read_motion(data, &vertical, &value, err))
         return false;
     *parsed = (struct parsed){devices->mouse, {EV_REL, vertical ? REL_Y : REL_X, value}};

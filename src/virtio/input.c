@@ -290,7 +290,7 @@ bool virtio_input_send(struct virtio_device *device, const struct virtio_input_e
                        unsigned count)
 {
     struct virtio_input *self = input_of(device);
-    struct group group;
+    struct group group = {0};
     assert(count <= INPUT_GROUP);
     virtio_lock(device);
     struct virtio_queue *queue = &device->queues[QUEUE_EVENTS];
