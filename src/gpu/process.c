@@ -25,8 +25,6 @@
 #define NS_IN_MS       UINT64_C(1000000)
 #define ANSWER_TOO_BIG (sizeof(struct gpu_answer) + GPU_PAYLOAD_MAX)
 
-extern char **environ;
-
 /* A request. Whoever is done with it last, the writer or the reader, frees it. */
 struct flight {
     struct flight *next;
