@@ -20,11 +20,11 @@ static void tame(struct gpu_adapter_info *adapter, uint32_t index)
     adapter->index = index;
     if (adapter->type > GPU_ADAPTER_UNKNOWN)
         adapter->type = GPU_ADAPTER_UNKNOWN;
-    adapter->name[sizeof(adapter->name) - 1] = '\0';
-    adapter->vendor[sizeof(adapter->vendor) - 1] = '\0';
-    adapter->api[sizeof(adapter->api) - 1] = '\0';
-    adapter->driver[sizeof(adapter->driver) - 1] = '\0';
-    adapter->features[sizeof(adapter->features) - 1] = '\0';
+    gpu_text_tame(adapter->name, sizeof(adapter->name));
+    gpu_text_tame(adapter->vendor, sizeof(adapter->vendor));
+    gpu_text_tame(adapter->api, sizeof(adapter->api));
+    gpu_text_tame(adapter->driver, sizeof(adapter->driver));
+    gpu_text_tame(adapter->features, sizeof(adapter->features));
 }
 
 static void probe(struct gpu_manager *manager, struct gpu_backend *backend)

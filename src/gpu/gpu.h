@@ -77,6 +77,10 @@ void gpu_renderer_finish(struct gpu_renderer *renderer);
 void gpu_renderer_answer(struct gpu_renderer *renderer, const struct gpu_answer *answer,
                          const void *payload);
 
+/* Ends a text of a renderer's, which is not to be trusted, and takes control characters out: it may
+ * go to a terminal. */
+void gpu_text_tame(char *text, size_t size);
+
 /* Before the first submission that the listener is to hear of. */
 void gpu_renderer_listen(struct gpu_renderer *renderer, const struct gpu_listener *listener);
 

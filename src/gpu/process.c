@@ -25,8 +25,6 @@
 #define NS_IN_MS       UINT64_C(1000000)
 #define ANSWER_TOO_BIG (sizeof(struct gpu_answer) + GPU_PAYLOAD_MAX)
 
-extern char **environ;
-
 /* A request. Whoever is done with it last, the writer or the reader, frees it. */
 struct flight {
     struct flight *next;
@@ -252,7 +250,7 @@ static bool receive_answer(struct process_renderer *self, char *why, size_t why_
         snprintf(why, why_size, "it answered what nobody had asked");
         return false;
     }
-    answer.message[sizeof(answer.message) - 1] = '\0';
+    gpu_text_tame(answer.message, sizeof(answer.message));
     if (answer.status > GPU_FAILED)
         answer.status = GPU_FAILED;
     size_t size = answer.size - sizeof(answer);
@@ -409,6 +407,16 @@ static bool process_add_memory(struct gpu_renderer *renderer, const struct memor
     return true;
 }
 
+static void finish(struct process_renderer *self)
+{
+    close(self->socket);
+    close(self->wake);
+    pthread_cond_destroy(&self->unsent_added);
+    pthread_mutex_destroy(&self->lock);
+    gpu_renderer_finish(&self->base);
+    free(self);
+}
+
 static void process_destroy(struct gpu_renderer *renderer)
 {
     struct process_renderer *self = process_of(renderer);
@@ -426,12 +434,7 @@ static void process_destroy(struct gpu_renderer *renderer)
         kill_process(self->pid);
     for (struct flight *flight; (flight = take_first(self));)
         free_flight(flight);
-    close(self->socket);
-    close(self->wake);
-    pthread_cond_destroy(&self->unsent_added);
-    pthread_mutex_destroy(&self->lock);
-    gpu_renderer_finish(&self->base);
-    free(self);
+    finish(self);
 }
 
 static const struct gpu_renderer_ops process_ops = {
@@ -529,23 +532,44 @@ static bool start_process(struct process_renderer *self, struct error *err)
     return !number;
 }
 
+static bool start_threads(struct process_renderer *self, struct error *err)
+{
+    int number = pthread_create(&self->writer, NULL, run_writer, self);
+    if (!number) {
+        number = pthread_create(&self->reader, NULL, run_reader, self);
+        if (!number)
+            return true;
+        pthread_mutex_lock(&self->lock);
+        self->ending = true;
+        pthread_cond_signal(&self->unsent_added);
+        pthread_mutex_unlock(&self->lock);
+        pthread_join(self->writer, NULL);
+    }
+    return error_set_errno(err, number, "the host has no thread left for a renderer");
+}
+
 struct gpu_renderer *gpu_process_create(unsigned watchdog_ms, struct error *err)
 {
     struct process_renderer *self = xcalloc(1, sizeof(*self));
+    self->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->wake < 0) {
+        error_set_errno(err, errno, "the host has no descriptor left for a renderer");
+        free(self);
+        return NULL;
+    }
     if (!start_process(self, err)) {
+        close(self->wake);
         free(self);
         return NULL;
     }
     gpu_renderer_init(&self->base, &process_ops);
-    self->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     self->watchdog_ns = (watchdog_ms ? watchdog_ms : WATCHDOG_MS) * NS_IN_MS;
     self->last = &self->first;
     pthread_mutex_init(&self->lock, NULL);
     pthread_cond_init(&self->unsent_added, NULL);
-    if (self->wake < 0 || pthread_create(&self->writer, NULL, run_writer, self) ||
-        pthread_create(&self->reader, NULL, run_reader, self)) {
-        log_error("gpu: the host has no thread left for a renderer");
-        abort();
-    }
-    return &self->base;
+    if (start_threads(self, err))
+        return &self->base;
+    kill_process(self->pid);
+    finish(self);
+    return NULL;
 }

@@ -39,6 +39,14 @@ void gpu_renderer_finish(struct gpu_renderer *renderer)
     pthread_mutex_destroy(&renderer->lock);
 }
 
+void gpu_text_tame(char *text, size_t size)
+{
+    text[size - 1] = '\0';
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 void gpu_renderer_listen(struct gpu_renderer *renderer, const struct gpu_listener *listener)
 {
     pthread_mutex_lock(&renderer->lock);

@@ -252,20 +252,15 @@ void gpu_stats_parse(struct json_object *object, struct gpu_stats *stats)
     }
 }
 
-static void end_text(char *text, size_t size)
-{
-    text[size - 1] = '\0';
-}
-
 void gpu_stats_tame(struct gpu_stats *stats)
 {
     if (stats->scanout_count > GPU_STATS_SCANOUTS)
         stats->scanout_count = GPU_STATS_SCANOUTS;
     if (stats->adapter_count > GPU_STATS_ADAPTERS)
         stats->adapter_count = GPU_STATS_ADAPTERS;
-    end_text(stats->backend, sizeof(stats->backend));
+    gpu_text_tame(stats->backend, sizeof(stats->backend));
     for (unsigned i = 0; i < GPU_STATS_ADAPTERS; i++)
-        end_text(stats->adapter_name[i], sizeof(stats->adapter_name[i]));
+        gpu_text_tame(stats->adapter_name[i], sizeof(stats->adapter_name[i]));
     for (unsigned i = 0; i < GPU_STATS_SCANOUTS; i++)
         if (stats->scanout_adapter[i] >= stats->adapter_count)
             stats->scanout_adapter[i] = UINT32_MAX;

@@ -9,6 +9,7 @@ void adapters_init(struct adapters *adapters)
 {
     const WGPUInstanceEnumerateAdapterOptions options = {.backends = WGPUInstanceBackend_Primary |
                                                                      WGPUInstanceBackend_Secondary};
+    *adapters = (struct adapters){0};
     /* A cache on disk needs rights that this process gives up. */
     setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
     /* Looking for a Wayland display, GL complains of a session that is missing. */
@@ -25,7 +26,8 @@ void adapters_finish(struct adapters *adapters)
     for (size_t i = 0; i < adapters->count; i++)
         wgpuAdapterRelease(adapters->list[i]);
     free(adapters->list);
-    wgpuInstanceRelease(adapters->instance);
+    if (adapters->instance)
+        wgpuInstanceRelease(adapters->instance);
 }
 
 static void copy_text(char *text, size_t size, WGPUStringView view)

@@ -1,10 +1,13 @@
-"""Writes a text file as a C string: embed.py NAME INPUT OUTPUT."""
+"""Writes text files as C strings, each named after its file: embed.py OUTPUT INPUT..."""
 
 import json
+import pathlib
 import sys
 
-name, source, target = sys.argv[1:]
-with open(source, encoding="ascii") as file, open(target, "w", encoding="ascii") as out:
-    out.write(f"static const char {name}[] =\n")
-    out.writelines(f"    {json.dumps(line)}\n" for line in file)
-    out.write("    ;\n")
+with open(sys.argv[1], "w", encoding="ascii") as out:
+    for name in sys.argv[2:]:
+        path = pathlib.Path(name)
+        out.write(f"static const char {path.stem}_source[] =\n")
+        lines = path.read_text(encoding="ascii").splitlines(keepends=True)
+        out.writelines(f"    {json.dumps(line)}\n" for line in lines)
+        out.write("    ;\n")

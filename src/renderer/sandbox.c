@@ -1,7 +1,9 @@
 /* What the process gives up once its adapters are open. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "renderer/renderer.h"
 
@@ -18,6 +20,12 @@ static const char *const denied[] = {
     "process_vm_readv",
     "process_vm_writev",
     "pidfd_getfd",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "rt_sigqueueinfo",
+    "rt_tgsigqueueinfo",
+    "tkill",
+    "process_madvise",
     "kcmp",
     "fork",
     "vfork",
@@ -27,6 +35,8 @@ static const char *const denied[] = {
     "chroot",
     "fsopen",
     "fsmount",
+    "fsconfig",
+    "fspick",
     "move_mount",
     "open_tree",
     "mount_setattr",
@@ -56,6 +66,8 @@ static const char *const denied[] = {
     "chmod",
     "fchmod",
     "fchmodat",
+    "fchmodat2",
+    "utimensat",
     "chown",
     "fchown",
     "lchown",
@@ -98,16 +110,56 @@ static const char *const denied[] = {
     "iopl",
     "ioperm",
     "io_uring_setup",
+    "fanotify_init",
+    "shmget",
+    "msgget",
+    "semget",
     "name_to_handle_at",
     "open_by_handle_at",
 };
 
-/* Files that are there may be opened for reading, and for both as devices are: drivers load their
- * parts late. */
+/* Files that are there may be opened for reading: drivers load their parts late. */
 static const struct {
     const char *name;
     unsigned flags; /* which argument they are */
 } openers[] = {{"open", 1}, {"openat", 2}};
+
+/* NVIDIA's driver opens its device again for each piece of memory. Where that is not there, nothing
+ * is opened for reading and writing: /proc has the memory of other processes. */
+#    define NVIDIA_DEVICE "/dev/nvidiactl"
+
+static bool deny_writing(scmp_filter_ctx filter)
+{
+    static const int writing[] = {O_WRONLY, O_CREAT, O_TRUNC, O_RDWR};
+    size_t count = ARRAY_SIZE(writing) - (access(NVIDIA_DEVICE, F_OK) == 0);
+    for (size_t i = 0; i < ARRAY_SIZE(openers); i++) {
+        int number = seccomp_syscall_resolve_name(openers[i].name);
+        for (size_t k = 0; number >= 0 && k < count; k++) {
+            const struct scmp_arg_cmp flag =
+                SCMP_CMP(openers[i].flags, SCMP_CMP_MASKED_EQ, (scmp_datum_t)writing[k],
+                         (scmp_datum_t)writing[k]);
+            if (seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), number, 1, &flag) < 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Threads are made with the flags in sight, not in clone3's memory; the C library then does the
+ * same. Signals reach this process only, and so do limits. */
+static bool deny_others(scmp_filter_ctx filter)
+{
+    scmp_datum_t self = (scmp_datum_t)getpid();
+    return seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0) >= 0 &&
+           seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+                            SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0)) >= 0 &&
+           seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(tgkill), 1,
+                            SCMP_A0(SCMP_CMP_NE, self)) >= 0 &&
+           seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(kill), 1,
+                            SCMP_A0(SCMP_CMP_NE, self)) >= 0 &&
+           seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 1,
+                            SCMP_A0(SCMP_CMP_NE, 0)) >= 0;
+}
 
 static bool deny(scmp_filter_ctx filter)
 {
@@ -117,18 +169,7 @@ static bool deny(scmp_filter_ctx filter)
         if (number >= 0 && seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), number, 0) < 0)
             return false;
     }
-    static const int writing[] = {O_WRONLY, O_CREAT, O_TRUNC};
-    for (size_t i = 0; i < ARRAY_SIZE(openers); i++) {
-        int number = seccomp_syscall_resolve_name(openers[i].name);
-        for (size_t k = 0; number >= 0 && k < ARRAY_SIZE(writing); k++) {
-            const struct scmp_arg_cmp flag =
-                SCMP_CMP(openers[i].flags, SCMP_CMP_MASKED_EQ, (scmp_datum_t)writing[k],
-                         (scmp_datum_t)writing[k]);
-            if (seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), number, 1, &flag) < 0)
-                return false;
-        }
-    }
-    return true;
+    return deny_writing(filter) && deny_others(filter);
 }
 
 bool sandbox_enter(struct error *err)

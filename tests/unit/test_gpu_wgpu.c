@@ -1,7 +1,9 @@
 /* The WebGPU canvas against pixman's: equal pixels for the same requests. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,7 +27,17 @@ static const uint32_t formats[] = {GPU_FORMAT_B8G8R8A8, GPU_FORMAT_B8G8R8X8, GPU
 
 static int start(void **state)
 {
+    memset(&adapters, 0xff, sizeof(adapters));
     adapters_init(&adapters);
+    assert_false(adapters.indirect);
+    return 0;
+}
+
+/* As on a device that has memory of its own. */
+static int start_indirect(void **state)
+{
+    adapters_init(&adapters);
+    adapters.indirect = true;
     return 0;
 }
 
@@ -257,8 +269,9 @@ static void test_load(void **state)
     need_adapter();
     const struct gpu_rect all = {0, 0, 1920, 1080};
     uint64_t before = wgpu->adapters[0].memory;
+    uint64_t things = wgpu->adapters[0].textures + wgpu->adapters[0].buffers;
     struct picture picture = make_picture(0, GPU_FORMAT_B8G8R8X8, 1920, 1080);
-    assert_int_equal(wgpu->adapters[0].textures, 1);
+    assert_int_equal(wgpu->adapters[0].textures + wgpu->adapters[0].buffers, things + 1);
     assert_int_equal(wgpu->adapters[0].memory, before + 1920 * 1080 * 4);
     for (unsigned i = 0; i < 20; i++)
         write_noise(wgpu, picture.wgpu, &all, i, false);
@@ -270,20 +283,132 @@ static void test_load(void **state)
     assert_int_equal(counters.bytes_read_back, 1920 * 1080 * 4);
     drop_picture(&picture);
     assert_int_equal(wgpu->adapters[0].textures, 1); /* of frames */
+}
+
+/* A small picture that is shown as it is, and must come out right. */
+static void check_drawing(void)
+{
+    const struct gpu_rect all = {0, 0, 33, 21};
+    struct picture picture = make_picture(0, GPU_FORMAT_R8G8B8A8, 33, 21);
+    fill_picture(&picture, &all, false);
+    compare(&picture, NULL, (struct gpu_composition){.source = all, .width = 33, .height = 21},
+            &all, 0);
+    drop_picture(&picture);
+}
+
+/* Guests do this to what they no longer show. */
+static void test_end_after_upload(void **state)
+{
+    need_adapter();
+    const struct gpu_rect all = {0, 0, 64, 64};
+    for (unsigned i = 0; i < 3; i++) {
+        struct picture picture = make_picture(0, GPU_FORMAT_B8G8R8X8, 64, 64);
+        fill_picture(&picture, &all, false);
+        drop_picture(&picture);
+        check_drawing();
+    }
+    /* Large ones, of which little is used: the device must not collect them. */
+    for (unsigned i = 0; i < 40; i++) {
+        struct gpu_image *image = wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, 4096, 2048);
+        assert_non_null(image);
+        write_noise(wgpu, image, &all, i, false);
+        wgpu->ops->image_destroy(wgpu, image);
+    }
+    check_drawing();
+    assert_true(wgpu->adapters[0].memory_peak < (UINT64_C(128) << 20));
+}
+
+/* Buffers for small uploads are all that there are, when a large one comes. */
+static void test_many_small_uploads(void **state)
+{
+    need_adapter();
+    const struct gpu_rect all = {0, 0, 512, 512};
+    struct picture picture = make_picture(0, GPU_FORMAT_B8G8R8X8, 512, 512);
+    for (unsigned i = 0; i < 300; i++) {
+        const struct gpu_rect part = {i, i, 16, 16};
+        fill_picture(&picture, &part, false);
+    }
+    fill_picture(&picture, &all, false);
+    for (unsigned i = 0; i < 100; i++) {
+        const struct gpu_rect part = {i, i, 1, 1};
+        fill_picture(&picture, &part, false);
+    }
+    const struct gpu_composition what = {.source = all, .width = 512, .height = 512};
+    compare(&picture, NULL, what, &all, 0);
+    drop_picture(&picture);
+}
+
+/* What a device reports fails one request, and no other. */
+static void test_errors(void **state)
+{
+    need_adapter();
+    struct error err;
+    const struct gpu_rect all = {0, 0, 64, 64}, corner = {0, 0, 1, 1};
+    struct gpu_device *device = gpu_device_open(&adapters, 0, &err);
+    struct gpu_image *image = wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, 64, 64);
+    struct gpu_composition what = {.image = image, .source = all, .width = 64, .height = 64};
+    uint8_t pixels[64 * 64 * 4];
+    assert_non_null(device);
+    assert_true(wgpu->ops->compose(wgpu, &what, &all, pixels, 64 * 4));
+    const WGPUBufferDescriptor bad = {.usage = WGPUBufferUsage_CopyDst,
+                                      .size = device->max_buffer_size + 5};
+    WGPUBuffer buffer = wgpuDeviceCreateBuffer(device->handle, &bad);
+    assert_false(wgpu->ops->compose(wgpu, &what, &all, pixels, 64 * 4));
+    assert_non_null(strstr(wgpu->message, "buffer size"));
+    assert_null(strchr(wgpu->message, '\n'));
+    assert_true(wgpu->ops->compose(wgpu, &what, &all, pixels, 64 * 4));
+    wgpuBufferRelease(buffer);
 
     /* What an adapter cannot do is an error, not the end. */
-    uint32_t most = 0;
-    struct gpu_adapter_info info;
-    adapters_describe(&adapters, 0, &info);
-    most = info.max_texture_size;
-    assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, most + 1, 1));
+    uint32_t most = device->max_texture_size;
+    if (device->direct)
+        assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, 1 << 16, 1 << 16));
+    else
+        assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, most + 1, 1));
     assert_non_null(strstr(wgpu->message, "at most"));
+
+    /* Nor is what the device refuses, though the canvas thinks it fits. */
+    device->max_texture_size = most + 1;
+    if (!device->direct)
+        assert_null(wgpu->ops->image_create(wgpu, 0, GPU_FORMAT_B8G8R8X8, most + 1, 1));
+    uint8_t *wide = malloc((size_t)(most + 1) * 4);
+    what.width = most + 1;
+    what.height = 1;
+    for (unsigned i = 0; i < 2; i++)
+        assert_false(wgpu->ops->compose(wgpu, &what, &corner, wide, (size_t)(most + 1) * 4));
+    device->max_texture_size = most;
+    free(wide);
+    check_drawing();
+    wgpu->ops->image_destroy(wgpu, image);
+    gpu_device_put(device);
+}
+
+/* Frames of many sizes do not pile up. */
+static void test_output_sizes(void **state)
+{
+    need_adapter();
+    const struct gpu_rect all = {0, 0, 64, 64}, corner = {0, 0, 1, 1};
+    struct picture picture = make_picture(0, GPU_FORMAT_B8G8R8X8, 64, 64);
+    fill_picture(&picture, &all, false);
+    for (unsigned i = 0; i < 12; i++) {
+        const struct gpu_composition what = {
+            .source = all, .width = 4096 + i, .height = i % 2 ? 4096 : 16};
+        compare(&picture, NULL, what, &corner, 1);
+    }
+    assert_true(wgpu->adapters[0].memory < (UINT64_C(320) << 20));
+    assert_true(wgpu->adapters[0].textures <= 9);
+    drop_picture(&picture);
+}
+
+static void *run_thread(void *opaque)
+{
+    return opaque;
 }
 
 /* Run in a process of its own: there is no way back. */
 static void test_sandbox(void **state)
 {
-    pid_t child = fork();
+    pid_t machine = getpid(), child = fork();
     if (!child) {
         struct error err;
         char *words[] = {"/bin/true", NULL};
@@ -298,7 +423,21 @@ static void test_sandbox(void **state)
         if (open("/dev/null", O_RDONLY) < 0)
             _exit(5);
         void *memory = malloc(1 << 24);
-        _exit(memory ? 0 : 6);
+        if (!memory)
+            _exit(6);
+        /* Nor another process, nor a word to one; writing to its memory would be as good. */
+        if (fork() >= 0 || errno != EPERM)
+            _exit(7);
+        if (kill(machine, 0) == 0 || errno != EPERM)
+            _exit(8);
+        if (access("/dev/nvidiactl", F_OK) < 0 &&
+            (open("/proc/self/mem", O_RDWR) >= 0 || errno != EPERM))
+            _exit(9);
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, run_thread, NULL) || pthread_join(thread, NULL))
+            _exit(10);
+        free(memory);
+        _exit(0);
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -306,15 +445,55 @@ static void test_sandbox(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+static void *start_renderer(void *opaque)
+{
+    struct gpu_request request = {.type = GPU_REQUEST_FENCE};
+    struct error err;
+    struct gpu_renderer *renderer = gpu_process_create(0, &err);
+    /* It runs, and knows who started it. */
+    if (renderer)
+        gpu_renderer_call(renderer, &request, 60000, NULL, NULL, 0, NULL, &err);
+    return renderer;
+}
+
+/* A manager may go from one thread to another. */
+static void test_renderer_outlives_thread(void **state)
+{
+    need_adapter();
+    struct error err;
+    struct gpu_request request = {.type = GPU_REQUEST_ADAPTERS};
+    struct gpu_answer answer;
+    size_t got;
+    void *renderer;
+    pthread_t thread;
+    assert_int_equal(setenv("HARTVISOR_GPU", RENDERER, 1), 0);
+    assert_int_equal(setenv("ASAN_OPTIONS", "detect_leaks=0", 1), 0); /* as above */
+    assert_int_equal(pthread_create(&thread, NULL, start_renderer, NULL), 0);
+    pthread_join(thread, &renderer);
+    assert_non_null(renderer);
+    for (unsigned i = 0; i < 2; i++) {
+        if (!gpu_renderer_call(renderer, &request, 60000, &answer, NULL, 0, &got, &err))
+            fail_msg("%s", err.message);
+        assert_int_equal(got, adapters.count * sizeof(struct gpu_adapter_info));
+    }
+    gpu_renderer_destroy(renderer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sandbox),
+        cmocka_unit_test(test_renderer_outlives_thread),
         cmocka_unit_test_setup_teardown(test_formats, create, destroy),
         cmocka_unit_test_setup_teardown(test_cursors, create, destroy),
         cmocka_unit_test_setup_teardown(test_scaling, create, destroy),
         cmocka_unit_test_setup_teardown(test_read, create, destroy),
         cmocka_unit_test_setup_teardown(test_load, create, destroy),
+        cmocka_unit_test_setup_teardown(test_end_after_upload, create, destroy),
+        cmocka_unit_test_setup_teardown(test_many_small_uploads, create, destroy),
+        cmocka_unit_test_setup_teardown(test_errors, create, destroy),
+        cmocka_unit_test_setup_teardown(test_output_sizes, create, destroy),
     };
-    return cmocka_run_group_tests(tests, start, finish);
+    int failed = cmocka_run_group_tests_name("direct", tests, start, finish);
+    return failed + cmocka_run_group_tests_name("textures", tests, start_indirect, finish);
 }
