@@ -143,11 +143,12 @@ static const struct action {
     const char *name;
     size_t least, most; /* words behind it */
     int (*run)(struct gpus *gpus);
+    bool counts; /* --reset and --once mean something with it */
     const char *usage;
 } actions[] = {
-    {"list", 0, 0, list_backends, "hartvisor gpus list"},
-    {"stats", 1, 1, show_stats, "hartvisor gpus stats unix:PATH"},
-    {"trace", 2, 3, record_trace, "hartvisor gpus trace unix:PATH FILE [SECONDS]"},
+    {"list", 0, 0, list_backends, false, "hartvisor gpus list"},
+    {"stats", 1, 1, show_stats, true, "hartvisor gpus stats unix:PATH"},
+    {"trace", 2, 3, record_trace, false, "hartvisor gpus trace unix:PATH FILE [SECONDS]"},
 };
 
 static const struct option rows[] = {
@@ -199,6 +200,10 @@ static int run(const struct cli_command *self, char **words)
     size_t count = arguments.count ? arguments.count - 1 : 0;
     if (count < action->least || count > action->most) {
         error_set(&err, "write it as: %s", action->usage);
+        return cli_fail(&err);
+    }
+    if (!action->counts && (options.reset || options.once)) {
+        error_set(&err, "--%s means nothing to 'gpus %s'", options.reset ? "reset" : "once", word);
         return cli_fail(&err);
     }
     struct gpus gpus = {.options = &options, .words = arguments.words + 1, .count = count};

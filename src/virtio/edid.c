@@ -121,12 +121,14 @@ static void put_detailed(uint8_t *bytes, const struct timing *timing)
 /* Section 3.10.3: up to 13 characters, a line feed where there are fewer, then spaces. */
 static void put_text(uint8_t *bytes, uint8_t tag, const char *text)
 {
-    size_t length = strlen(text);
-    memset(bytes, 0, 5);
+    unsigned at = 5;
+    memset(bytes, 0, at);
     bytes[3] = tag;
-    memset(bytes + 5, ' ', DESCRIPTOR_SIZE - 5);
-    memcpy(bytes + 5, text, length);
-    bytes[5 + length] = '\n';
+    memset(bytes + at, ' ', DESCRIPTOR_SIZE - at);
+    while (*text && at < DESCRIPTOR_SIZE)
+        bytes[at++] = (uint8_t)*text++;
+    if (at < DESCRIPTOR_SIZE)
+        bytes[at] = '\n';
 }
 
 /* Section 3.9: modes that many programs know, as far as they fit. */
@@ -222,12 +224,13 @@ static void put_parameters(uint8_t *bytes, const struct timing *timing)
 static void put_display_id(uint8_t *block, const struct timing *timing, unsigned index)
 {
     block[0] = 0x70;
+    static const uint8_t vendor[] = {'H', 'V', 'M'};
     uint8_t *section = block + 1, *at = section + 4, *product;
     section[0] = 0x12;                   /* version 1.2 of the structure */
     section[1] = BLOCK_SIZE - 1 - 1 - 5; /* bytes between here and its checksum */
     section[2] = 0x03;                   /* a display that stands alone */
     product = add_block(&at, 0x00, 12);
-    memcpy(product, "HVM", 3);
+    memcpy(product, vendor, sizeof(vendor));
     store_le16(product + 3, PRODUCT);
     store_le32(product + 5, index + 1);
     product[10] = YEAR - 2000;

@@ -110,3 +110,26 @@ class Prompt(GuestTest):
         console.expect("again-to-the-guest", 30)
         console.send("\x01cq\r")
         self.assertEqual(console.wait(30), 0)
+
+
+class Gpu(GuestTest):
+    def run_example(self, *arguments):
+        environment = {**os.environ, "HARTVISOR_GPU": str(EXAMPLES.parent.parent / "hartvisor-gpu")}
+        return subprocess.run([EXAMPLES / "gpu", *arguments], capture_output=True, text=True,
+                              timeout=60, env=environment)
+
+    def test_statistics(self):
+        done = self.run_example("2d")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("2d draws", done.stdout)
+        self.assertRegex(done.stdout, r"frames presented +0")
+
+    def test_chain(self):
+        done = self.run_example("wgpu,2d")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, "^(wgpu|2d) draws")
+
+    def test_unknown(self):
+        done = self.run_example("voodoo")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("'voodoo'", done.stderr)

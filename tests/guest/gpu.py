@@ -9,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from guest import GuestTest, HARTVISOR, run_hartvisor
+from guest import GuestTest, HARTVISOR, free_port, run_hartvisor
 from qmp import Qmp
 
 SIZES = ((640, 480), (800, 600))
@@ -266,6 +266,57 @@ class ScreenSpread(RendererProcess, GuestTest):
         self.assertEqual(sorted(stats["scanouts"][head]["adapter"] for head in range(2)), [0, 1])
         for adapter in stats["adapters"]:
             self.assertGreater(adapter["memory"], 640 * 480 * 4)
+
+
+class Seen(GuestTest):
+    """What a VNC client sees and does, with a real client library."""
+
+    PROBE = pathlib.Path(HARTVISOR).parent / "tests" / "vnc_probe"
+
+    def setUp(self):
+        super().setUp()
+        if not self.PROBE.exists():
+            self.skipTest("this build has no libvncclient: install libvncserver-dev")
+        self.port = free_port()
+        programs = {name: compile_for_guest(self.folder, name)
+                    for name in ("draw", "event_probe")}
+        self.guest = self.boot(
+            "--gpu", "2d", "--display-size", "640x480",
+            "--display", f"vnc:{self.port},password=sesame", files=programs)
+
+    def probe(self, *actions, password="sesame"):
+        return subprocess.run([self.PROBE, "127.0.0.1", str(self.port), password, *actions],
+                              capture_output=True, text=True, timeout=60)
+
+    def test_picture(self):
+        self.guest.check("mkfifo /tmp/orders; sleep 9999 > /tmp/orders & "
+                         "/draw /dev/dri/card0 < /tmp/orders > /tmp/answers & "
+                         "until grep -q ready /tmp/answers; do sleep 0.05; done")
+        path = self.folder / "seen.ppm"
+        done = self.probe("--shot", str(path))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(Picture.read(path).data, Picture.drawn(0).data)
+
+    def test_wrong_password(self):
+        self.assertNotEqual(self.probe(password="guess").returncode, 0)
+
+    def test_input(self):
+        """Keys, pointer and buttons arrive in the guest, each let go again."""
+        self.guest.check("sleep 9999 | /event_probe > /tmp/events & "
+                         "until grep -q ready /tmp/events; do sleep 0.05; done")
+        done = self.probe("--type", "aB", "--move", "320", "240", "--click", "1", "--wait", "500")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.guest.check("for i in $(seq 100); do grep -q ': 1 272 0' /tmp/events && break; "
+                         "sleep 0.05; done")
+        text = self.guest.check("cat /tmp/events")
+        keys = re.findall(r"^hartvisor Keyboard: 1 (\d+) ([01])$", text, re.M)
+        self.assertEqual([key for key in keys if key[0] == "30"], [("30", "1"), ("30", "0")])
+        self.assertEqual([key for key in keys if key[0] == "48"], [("48", "1"), ("48", "0")])
+        clicks = re.findall(r"^hartvisor Tablet: 1 272 ([01])$", text, re.M)
+        self.assertEqual(clicks, ["1", "0"])
+        for axis, middle in ((0, (320.5 / 640)), (1, (240.5 / 480))):
+            place = re.findall(rf"^hartvisor Tablet: 3 {axis} (\d+)$", text, re.M)[-1]
+            self.assertAlmostEqual(int(place) / 32768, middle, places=3)
 
 
 class Choosing(GuestTest):
