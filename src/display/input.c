@@ -10,8 +10,8 @@ static const uint16_t buttons[] = {BTN_LEFT, BTN_RIGHT, BTN_MIDDLE, BTN_SIDE, BT
 struct virtio_device *input_keyboard_create(struct loop *loop)
 {
     uint16_t keys[KEY_MICMUTE];
-    for (uint16_t i = 0; i < ARRAY_SIZE(keys); i++)
-        keys[i] = i + 1;
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        keys[i] = (uint16_t)(i + 1);
     const struct virtio_input_config config = {
         .label = "hartvisor Keyboard",
         .keys = keys,
